@@ -1,0 +1,91 @@
+// The whole public API of Fastmax attention (arXiv 2402.07901). No Highway, CUDA or torch header here.
+//
+//   o_n = sum_m w_m f(s_nm) v_m / sum_m w_m f(s_nm),   s_nm = scale * q^_n . k^_m,
+//   f(s) = 1 + s + ... + s^p / p!,                     x^ = (x - mean x) / sqrt(var x + 1e-6)
+//
+// over all keys m, or over m <= n + M - N when causal. Every token attends to every other, and the cost
+// is linear in their number: f is an inner product of F = C(D + p, p) features. docs/math.md derives all
+// of it.
+//
+// Shapes: q [B, H, N, D], k [B, Hkv, M, D], v [B, Hkv, M, E], o [B, H, N, E], g [B, H, N] and
+// key_weight [B, M], where H is a multiple of Hkv (head h reads key head h / (H / Hkv)). T is float or
+// double. N = 0, M = 0 and B = 0 are legal; a row without keys, or with only zero weights, is zero and
+// has zero gradients.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "fastmax/error.h"
+#include "fastmax/execution.h"
+#include "fastmax/view.h"
+
+namespace fastmax {
+
+/// The two ways to compute the same numbers.
+enum class Form : std::uint8_t {
+  kAuto,        ///< whichever the planner expects to be faster
+  kDirect,      ///< tiles of f(Q K^T) V: time O(N M (D + E)), memory O((N + M) (D + E))
+  kFactorised,  ///< one state of F (E + 1) numbers: time O((N + M) F E), memory O(F E) a thread
+};
+
+struct Options {
+  int p = 2;                    ///< order of f, 1 to 4
+  bool causal = false;          ///< row n attends to keys m <= n + M - N; needs N <= M
+  std::optional<double> scale = {};  ///< none: default_scale(p, D)
+  Form form = Form::kAuto;
+  int chunk = 0;  ///< keys that join the state at a time (a multiple of 64); 0: planned
+};
+
+/// 1 for even p, whose f is positive everywhere (the paper's choice); for odd p the largest scale for which
+/// no weight can be negative: 1/D for p = 1, 1.5960716/D for p = 3 (docs/math.md 6).
+double default_scale(int p, std::int64_t D);
+
+template <class T>
+struct ForwardArgs {
+  BhndView<const T> q, k, v;
+  BnView<const T> key_weight = {};  ///< w >= 0: 1 for a token, 0 for padding; empty: all 1
+  BhndView<T> o;
+  BhnView<T> g = {};  ///< the denominators, which backward needs; empty: not written
+};
+
+template <class T>
+struct BackwardArgs {
+  BhndView<const T> q, k, v;
+  BnView<const T> key_weight = {};
+  BhndView<const T> o;  ///< as forward wrote it
+  BhnView<const T> g;   ///< as forward wrote it
+  BhndView<const T> d_o;
+  BhndView<T> dq, dk, dv;  ///< gradients with respect to q, k and v; written, not added to
+};
+
+/// What a call will do, and why.
+struct Plan {
+  Form form = Form::kDirect;  ///< never kAuto
+  int chunk = 0;              ///< factorised: tokens that join the state at a time
+  std::size_t workspace_bytes = 0;
+  const char* why = "";
+};
+
+/// Writes o, and g if asked. Inputs are read in place with their strides; outputs overlap no input.
+/// Throws Error before doing any work. Safe to call from several threads at once.
+template <class T>
+void forward(const ForwardArgs<T>& args, const Options& options = {}, const Execution& = {});
+
+/// The exact gradient, through the normalisation. Saved for it: q, k, v, o and g, O(N D) numbers. Costs about
+/// two and a half times forward. Same rules as forward; grouped heads sum into their key head.
+template <class T>
+void backward(const BackwardArgs<T>& args, const Options& options = {}, const Execution& = {});
+
+/// The plan of these calls on this machine; validates as they do.
+template <class T>
+Plan plan(const ForwardArgs<T>& args, const Options& options = {}, int threads = 0);
+template <class T>
+Plan plan(const BackwardArgs<T>& args, const Options& options = {}, int threads = 0);
+
+/// The instruction set that kernels run on ("AVX3", "AVX2", "NEON", ...), and all that this build and
+/// CPU offer, best first, separated by spaces.
+const char* target_name();
+const char* target_names();
+
+}  // namespace fastmax
