@@ -1,0 +1,235 @@
+#include "app/plot.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <set>
+#include <sstream>
+
+#include "app/error.h"
+#include "app/subprocess.h"
+#include "app/table.h"
+
+namespace fastmax::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Okabe and Ito's palette without black and yellow, which vanish on a dark or a light page.
+constexpr std::array kPalette = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"};
+constexpr const char* kInk = "#808080";     // axes and text: contrast 3.9 on white, 5.3 on black
+constexpr const char* kGrid = "#b0808080";  // #AARRGGBB, where gnuplot's A counts transparency
+constexpr int kPanelWidth = 560, kPanelHeight = 400;
+constexpr std::size_t kMostMarkers = 40;  // a line with more points is drawn without them
+constexpr std::size_t kMostTicks = 12;    // more lengths than this get gnuplot's own ticks
+
+/// A file under a temporary name beside its place; commit() renames it, the destructor removes it
+/// otherwise.
+class Draft {
+ public:
+  explicit Draft(fs::path file)
+      : file_(std::move(file)),
+        draft_(file_.parent_path() / ("." + file_.stem().string() + "." + std::to_string(getpid()) +
+                                      file_.extension().string())) {}
+  ~Draft() {
+    std::error_code ignored;
+    fs::remove(draft_, ignored);
+  }
+  Draft(const Draft&) = delete;
+  Draft& operator=(const Draft&) = delete;
+
+  const fs::path& path() const { return draft_; }
+  void write(const std::string& content) const {
+    std::ofstream out(draft_, std::ios::binary);
+    out << content;
+    out.close();
+    if (!out) throw WorkError(text("cannot write ", file_.string()));
+  }
+  void commit() const { fs::rename(draft_, file_); }
+
+ private:
+  fs::path file_, draft_;
+};
+
+bool drawable(const Plot& plot, double x, double y) {
+  return std::isfinite(x) && std::isfinite(y) && (!plot.log_x || x > 0) && (!plot.log_y || y > 0);
+}
+
+std::string number(double x) {
+  std::ostringstream out;
+  out.precision(std::numeric_limits<double>::max_digits10);
+  out << x;
+  return out.str();
+}
+
+std::string csv_field(const std::string& field) {
+  if (field.find_first_of(",\"\n") == std::string::npos) return field;
+  std::string quoted = "\"";
+  for (const char c : field) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + "\"";
+}
+
+std::string csv(const std::vector<Plot>& panels) {
+  std::string out = "panel,series,x_label,x,y_label,y\n";
+  for (const Plot& plot : panels)
+    for (const Series& series : plot.series)
+      for (std::size_t i = 0; i < series.x.size(); ++i)
+        out += csv_field(plot.title) + "," + csv_field(series.name) + "," +
+               csv_field(plot.x_label) + "," + number(series.x[i]) + "," + csv_field(plot.y_label) +
+               "," + number(series.y[i]) + "\n";
+  return out;
+}
+
+/// gnuplot's single-quoted string: a quote inside is doubled.
+std::string quoted(const std::string& text) {
+  std::string out = "'";
+  for (const char c : text)
+    out += c == '\'' ? std::string("''") : std::string(1, c == '\n' ? ' ' : c);
+  return out + "'";
+}
+
+/// Lengths double from point to point, so on a logarithmic axis each gets its own tick: 256, 1k,
+/// 64k, 1M.
+std::string ticks(const Plot& plot) {
+  std::set<double> xs;
+  for (const Series& series : plot.series) xs.insert(series.x.begin(), series.x.end());
+  const bool whole = std::all_of(xs.begin(), xs.end(), [](double x) { return x == std::floor(x); });
+  if (!plot.log_x || !whole || xs.empty() || xs.size() > kMostTicks) return "set xtics autofreq\n";
+  std::string out;
+  for (const double x : xs)
+    out += (out.empty() ? "" : ", ") + quoted(short_length(static_cast<long long>(x))) + " " +
+           number(x);
+  return "set xtics (" + out + ")\n";
+}
+
+/// The legend's corner is where curves are not: costs rise from left to right, losses fall.
+const char* legend_corner(const Plot& plot) {
+  int rising = 0;
+  for (const Series& series : plot.series)
+    if (!series.y.empty()) rising += series.y.back() >= series.y.front() ? 1 : -1;
+  return rising >= 0 ? "set key top left reverse Left\n" : "set key top right noreverse Right\n";
+}
+
+/// A little room on both sides, or points at the ends lose half their marker and gnuplot the last
+/// tick.
+std::string x_range(const Plot& plot) {
+  double low = std::numeric_limits<double>::infinity(), high = -low;
+  for (const Series& series : plot.series) {
+    for (std::size_t i = 0; i < series.x.size(); ++i) {
+      if (!drawable(plot, series.x[i], series.y[i])) continue;
+      low = std::min(low, series.x[i]);
+      high = std::max(high, series.x[i]);
+    }
+  }
+  if (!(low < high)) return "set xrange [*:*]\n";
+  const double room = plot.log_x ? std::pow(high / low, 0.02) : 0.02 * (high - low);
+  return "set xrange [" + number(plot.log_x ? low / room : low - room) + ":" +
+         number(plot.log_x ? high * room : high + room) + "]\n";
+}
+
+std::string panel(const Plot& plot, std::size_t index, const std::vector<std::string>& names) {
+  std::ostringstream out;
+  std::string curves;
+  for (std::size_t s = 0; s < plot.series.size(); ++s) {
+    const Series& series = plot.series[s];
+    const std::string block = "$p" + std::to_string(index) + "s" + std::to_string(s);
+    out << block << " << END\n";
+    bool any = false;
+    for (std::size_t i = 0; i < series.x.size(); ++i) {
+      if (drawable(plot, series.x[i], series.y[i])) {
+        out << number(series.x[i]) << " " << number(series.y[i]) << "\n";
+        any = true;
+      } else {
+        out << "\n";  // a blank line breaks the curve
+      }
+    }
+    out << "END\n";
+    if (!any) continue;
+    const std::size_t style = static_cast<std::size_t>(
+        std::find(names.begin(), names.end(), series.name) - names.begin());
+    curves += (curves.empty() ? "plot " : ", ") + block + " using 1:2 title " +
+              quoted(series.name) +
+              (series.x.size() > kMostMarkers ? " with lines" : " with linespoints") + " ls " +
+              std::to_string(style + 1);
+  }
+  out << "set title " << quoted(plot.title) << "\nset xlabel " << quoted(plot.x_label)
+      << "\nset ylabel " << quoted(plot.y_label) << "\nset format y " << quoted(plot.y_format)
+      << "\nunset logscale\n";
+  if (plot.log_x) out << "set logscale x 2\n";
+  if (plot.log_y) out << "set logscale y 10\n";
+  out << (plot.legend ? legend_corner(plot) : "unset key\n") << ticks(plot) << x_range(plot);
+  // Nothing to draw is an empty frame that says so, not a failure.
+  if (curves.empty())
+    out << "unset logscale\nset xrange [0:1]\nset yrange [0:1]\nset label 1 'no data' at graph "
+           ".5,.5 center\n"
+        << "plot NaN notitle\nunset label 1\nset autoscale\n";
+  else
+    out << curves << "\n";
+  return out.str();
+}
+
+std::string script(const std::vector<Plot>& panels, int columns, const fs::path& output, bool svg) {
+  const int rows = (static_cast<int>(panels.size()) + columns - 1) / columns;
+  std::vector<std::string> names;  // in order of appearance: a name keeps its colour in every panel
+  for (const Plot& plot : panels)
+    for (const Series& series : plot.series)
+      if (std::find(names.begin(), names.end(), series.name) == names.end())
+        names.push_back(series.name);
+
+  std::ostringstream out;
+  out << (svg ? "set terminal svg noenhanced dynamic font 'sans-serif,13'"
+              : "set terminal pngcairo noenhanced transparent font 'sans,11'")
+      << " size " << columns * kPanelWidth << "," << rows * kPanelHeight << "\n"
+      << "set output " << quoted(output.string()) << "\n"
+      << "set border 3 lc rgb '" << kInk << "'\nset tics nomirror textcolor rgb '" << kInk << "'\n"
+      << "set grid lc rgb '" << kGrid << "' lw 1\n";
+  for (const char* what : {"title", "xlabel", "ylabel", "label 1"})
+    out << "set " << what << " tc rgb '" << kInk << "'\n";
+  out << "set key tc rgb '" << kInk << "'\n";
+  // Seventh and later series repeat the colours with another dash and marker.
+  for (std::size_t i = 0; i < names.size(); ++i)
+    out << "set style line " << i + 1 << " lc rgb '" << kPalette[i % kPalette.size()]
+        << "' lw 2 dt " << i / kPalette.size() + 1 << " pt "
+        << std::array{7, 5, 9, 11, 13, 6, 4}[i % 7] << " ps 0.7\n";
+  if (panels.size() > 1) out << "set multiplot layout " << rows << "," << columns << "\n";
+  for (std::size_t i = 0; i < panels.size(); ++i) out << panel(panels[i], i, names);
+  if (panels.size() > 1) out << "unset multiplot\n";
+  out << "unset output\n";
+  return out.str();
+}
+
+}  // namespace
+
+void require_plot(const std::string& file) {
+  const std::string ending = fs::path(file).extension().string();
+  if (ending != ".svg" && ending != ".png")
+    throw UsageError(text("a plot is drawn to FILE.svg or FILE.png, got '", file, "'"));
+  if (find_program("gnuplot").empty())
+    throw WorkError(
+        text("drawing ", file, " needs the program gnuplot: install the package gnuplot-nox"));
+}
+
+void line_plot(const Plot& plot, const std::string& file) { line_plot(std::vector{plot}, 1, file); }
+
+void line_plot(const std::vector<Plot>& panels, int columns, const std::string& file) {
+  require_plot(file);
+  const fs::path target(file);
+  const Draft picture(target), data(fs::path(target).replace_extension(".csv")),
+      commands(fs::path(target).replace_extension(".gnuplot"));
+  data.write(csv(panels));
+  commands.write(script(panels, columns, picture.path(), target.extension() == ".svg"));
+  const Finished gnuplot = run_program({"gnuplot", commands.path().string()}, true);
+  // gnuplot ends with 0 after some errors; the picture is the proof.
+  std::error_code missing;
+  if (gnuplot.exit_code != 0 || fs::file_size(picture.path(), missing) == 0 || missing)
+    throw WorkError(text("gnuplot could not draw ", file, ": ", gnuplot.output));
+  data.commit();
+  picture.commit();
+}
+
+}  // namespace fastmax::app
