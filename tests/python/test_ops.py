@@ -1,0 +1,244 @@
+"""torch.ops.fastmax against the definition in plain torch, and against PyTorch's own checks of operators."""
+
+import itertools
+
+import pytest
+import torch
+
+import fastmax  # noqa: F401  loads the operators
+
+ops = torch.ops.fastmax
+
+
+def definition(q, k, v, key_weight=None, *, p=2, scale=None, causal=False):
+    """o_n = sum_m w_m f(s_nm) v_m / sum_m w_m f(s_nm) in float64; autograd gives its gradient."""
+
+    def standardize(x):
+        centred = x - x.mean(-1, keepdim=True)
+        return centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+
+    q, k, v = (x.double() for x in (q, k, v))
+    N, M, D = q.size(2), k.size(2), q.size(3)
+    if scale is None:
+        scale = {1: 1 / D, 3: 1.5960716 / D}.get(p, 1.0)
+    k, v = (x.repeat_interleave(q.size(1) // k.size(1), 1) for x in (k, v))
+    s = scale * standardize(q) @ standardize(k).mT
+    f, power = torch.ones_like(s), torch.ones_like(s)
+    for order in range(1, p + 1):
+        power = power * s / order
+        f = f + power
+    if key_weight is not None:
+        f = f * key_weight.double()[:, None, None, :]
+    if causal:
+        f = f.tril(M - N)
+    return f @ v / f.sum(-1, keepdim=True)
+
+
+def make_inputs(shape, dtype=torch.float64, seed=0, requires_grad=False):
+    B, H, Hkv, N, M, D, E = shape
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randn(size, dtype=dtype, generator=generator).requires_grad_(requires_grad)
+        for size in ((B, H, N, D), (B, Hkv, M, D), (B, Hkv, M, E))
+    ]
+
+
+def make_weight(B, M, dtype=torch.float64):
+    weight = torch.linspace(0.1, 2, B * M, dtype=dtype).reshape(B, M)
+    weight[:, 1::3] = 0
+    return weight
+
+
+def rms(x):
+    return x.double().square().mean().sqrt().item()
+
+
+SHAPES = [
+    (2, 3, 3, 17, 17, 5, 5),
+    (1, 4, 2, 33, 70, 16, 9),
+    (2, 2, 1, 130, 130, 8, 8),
+    (1, 1, 1, 1, 1, 1, 1),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("p", [1, 2, 3, 4])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_forward_and_gradient_are_the_definitions(shape, p, causal, weighted):
+    inputs = make_inputs(shape, requires_grad=True)
+    weight = make_weight(shape[0], shape[4]) if weighted else None
+    options = {"p": p, "causal": causal, "scale": 1 / shape[5] if p % 2 else None}
+    o, _ = ops.forward(*inputs, weight, **options)
+    truth = definition(*inputs, weight, **options)
+    torch.testing.assert_close(o, truth, rtol=0, atol=1e-11)
+    d_o = torch.randn(o.shape, dtype=o.dtype, generator=torch.Generator().manual_seed(1))
+    gradient = torch.autograd.grad(o, inputs, d_o)
+    for ours, true in zip(gradient, torch.autograd.grad(truth, inputs, d_o)):
+        torch.testing.assert_close(ours, true, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["direct", "factorised"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("p", [1, 2])
+def test_both_forms_in_float32(method, causal, p):
+    """Tolerance: float32 rounds at 6e-8; some hundred additions of it, relative to the output's size."""
+    inputs = make_inputs((2, 2, 2, 200, 200, 16, 16), torch.float32, requires_grad=True)
+    doubles = [x.detach().double().requires_grad_() for x in inputs]
+    o, _ = ops.forward(*inputs, p=p, causal=causal, method=method)
+    truth = definition(*doubles, p=p, causal=causal)
+    assert rms(o - truth) < 2e-6 * rms(truth)
+    d_o = torch.ones_like(o)
+    for ours, true in zip(
+        torch.autograd.grad(o, inputs, d_o), torch.autograd.grad(truth, doubles, d_o.double())
+    ):
+        assert rms(ours - true) < 1e-5 * rms(true)
+
+
+def test_scale_is_the_factor_of_the_score():
+    inputs = make_inputs((1, 2, 2, 9, 9, 6, 6))
+    o, _ = ops.forward(*inputs, scale=0.25)
+    torch.testing.assert_close(o, definition(*inputs, scale=0.25), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 4])
+def test_default_scale_keeps_every_weight_positive(p):
+    inputs = make_inputs((1, 2, 2, 40, 40, 6, 6))
+    o, g = ops.forward(*inputs, p=p)
+    torch.testing.assert_close(o, definition(*inputs, p=p), rtol=0, atol=1e-6)
+    assert (g > 0).all()
+
+
+def test_gradcheck():
+    inputs = make_inputs((1, 2, 1, 5, 7, 4, 3), requires_grad=True)
+    weight = make_weight(1, 7)
+    for p, causal in itertools.product((1, 2), (False, True)):
+        assert torch.autograd.gradcheck(
+            lambda q, k, v: ops.forward(q, k, v, weight, p=p, causal=causal)[0], inputs
+        )
+
+
+@pytest.mark.parametrize("tokens_first", [False, True])
+def test_opcheck(tokens_first):
+    """Schema, fake tensors, autograd registration and tracing, by PyTorch's own checks."""
+    q, k, v = make_inputs((2, 4, 2, 9, 9, 8, 6), requires_grad=True)
+    if tokens_first:  # [B, H, N, D] over memory of [B, N, H, D]
+        q, k, v = (
+            x.detach().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_() for x in (q, k, v)
+        )
+    weight = make_weight(2, 9)
+    torch.library.opcheck(ops.forward.default, (q, k, v))
+    torch.library.opcheck(ops.forward.default, (q, k, v, weight), {"p": 1, "causal": True})
+    spread = torch.stack([q.detach(), q.detach()], -1)[..., 0]  # D is not adjacent
+    torch.library.opcheck(ops.forward.default, (spread, k, v))
+    with torch.no_grad():
+        o, g = ops.forward(q, k, v, weight)
+        torch.library.opcheck(
+            ops.backward.default,
+            (torch.ones_like(o), *(x.detach() for x in (q, k, v)), weight, o, g),
+            test_utils=("test_schema", "test_faketensor"),
+        )
+
+
+def test_outputs_lie_in_memory_as_q_does():
+    qkv = torch.randn(2, 10, 3, 4, 8)
+    q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))
+    o, _ = ops.forward(q, k, v)
+    assert o.transpose(1, 2).is_contiguous()
+    torch.testing.assert_close(o, ops.forward(*(x.contiguous() for x in (q, k, v)))[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("method", ["direct", "factorised"])
+def test_numbers_do_not_depend_on_the_number_of_threads(method, causal):
+    inputs = make_inputs((2, 3, 3, 300, 300, 16, 16), torch.float32, requires_grad=True)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            o, _ = ops.forward(*inputs, causal=causal, method=method)
+            results.append((o, *torch.autograd.grad(o.sin().sum(), inputs)))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        for x, y in zip(results[0], other):
+            assert torch.equal(x, y)
+
+
+def test_compiles_whole_and_differentiates():
+    def loss(q, k, v):
+        return ops.forward(q, k, v, causal=True)[0].sin().sum()
+
+    # aot_eager traces shapes, strides and gradients as the default back end does, without a compiler.
+    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
+    for N in (6, 11):
+        inputs = make_inputs((2, 2, 2, N, N, 4, 4), requires_grad=True)
+        expected = torch.autograd.grad(loss(*inputs), inputs)
+        for x, y in zip(torch.autograd.grad(compiled(*inputs), inputs), expected):
+            torch.testing.assert_close(x, y)
+
+
+def test_autocast_computes_in_float32():
+    q, k, v = make_inputs((1, 2, 2, 8, 8, 4, 4), torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        o, _ = ops.forward(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    assert o.dtype == torch.float32
+
+
+def test_empty_sizes_are_legal():
+    shape = {"B": (0, 2, 2, 5, 5, 4, 4), "N": (1, 2, 2, 0, 5, 4, 4), "M": (1, 2, 2, 5, 0, 4, 4)}
+    for inputs in (make_inputs(s, requires_grad=True) for s in shape.values()):
+        o, _ = ops.forward(*inputs)
+        assert o.shape == inputs[0].shape and not o.any()
+        assert not any(x.any() for x in torch.autograd.grad(o.sum(), inputs))
+
+
+def test_plan_says_why_and_targets_are_named():
+    q, k, v = make_inputs((1, 1, 1, 64, 64, 8, 8), torch.float32)
+    for backward in (False, True):
+        assert ops.plan(q, k, v, method="direct", backward=backward).startswith("direct: ")
+        assert ops.plan(q, k, v, method="factorised", backward=backward).startswith("factorised: ")
+    assert len(ops.plan(q, k, v).split(": ", 1)[1]) > 10
+    assert ops.targets().split()
+
+
+def change(**arguments):
+    return arguments
+
+
+Q = torch.zeros(2, 4, 5, 8)
+BAD = [
+    (change(q=Q[0]), "q of 4 dimensions [B, H, N, D], got 3"),
+    (change(q=Q.half()), "q of float32 or float64, got Half"),
+    (change(k=Q.double()), "k of the same dtype as q, Float, got Double"),
+    (change(k=Q[..., :4]), "got 8 and 4"),
+    (change(v=Q[:, :, :3]), "got 5 and 3"),
+    (change(k=Q[:1]), "got 2 and 1"),
+    (change(k=Q[:, :3], v=Q[:, :3]), "got 4 and 3"),
+    (change(key_weight=torch.ones(2, 5).bool()), "key_weight of the same dtype as q, Float, got Bool"),
+    (change(key_weight=torch.ones(5)), "key_weight of 2 dimensions [B, M], got 1"),
+    (change(key_weight=torch.full((2, 5), -0.5)), "-0.5"),
+    (change(key_weight=torch.full((2, 5), torch.nan)), "nan"),
+    (change(p=0), "1 <= p <= 4, got 0"),
+    (change(p=2**32 + 2), "1 <= p <= 4, got 4294967298"),
+    (change(method="fast"), "method 'auto', 'direct' or 'factorised', got 'fast'"),
+    (change(k=Q[:, :, :3], v=Q[:, :, :3], causal=True), "5 and 3"),
+    (change(q=Q[..., :0], k=Q[..., :0]), "got 0"),
+]
+
+
+@pytest.mark.parametrize("arguments, text", BAD, ids=[text for _, text in BAD])
+def test_bad_input_is_one_line_that_says_what_came(arguments, text):
+    with pytest.raises(ValueError) as error:
+        ops.forward(**{"q": Q, "k": Q, "v": Q, **arguments})
+    message = str(error.value)
+    assert message.startswith("fastmax: need ") and "\n" not in message
+    assert text in message
+
+
+def test_a_second_gradient_is_refused():
+    q, k, v = make_inputs((1, 1, 1, 3, 3, 4, 4), requires_grad=True)
+    (dq,) = torch.autograd.grad(ops.forward(q, k, v)[0].sum(), q, create_graph=True)
+    with pytest.raises(NotImplementedError, match="differentiable once"):
+        dq.sum().backward()

@@ -1,0 +1,212 @@
+// The operators as a C++ program sees them: numbers, gradients, layouts and errors, on full
+// libtorch.
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <string>
+
+#include "fastmax/error.h"
+#include "torch_ops/autograd.h"
+
+namespace {
+
+using at::Tensor;
+using fastmax::torch_ops::attention;
+using torch::indexing::Slice;
+using OptionalTensor = std::optional<Tensor>;
+
+struct Case {
+  std::int64_t B, H, Hkv, N, M, D, E;
+  std::int64_t p;
+  bool causal, weighted;
+  const char* method;
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << "B" << c.B << " H" << c.H << "/" << c.Hkv << " N" << c.N << " M" << c.M << " D"
+             << c.D << " E" << c.E << " p" << c.p << (c.causal ? " causal" : "")
+             << (c.weighted ? " weighted " : " ") << c.method;
+}
+
+Tensor normal(at::IntArrayRef shape, at::ScalarType type = at::kDouble) {
+  return torch::randn(shape, at::TensorOptions(type));
+}
+
+/// Weights of which a third are zero: padding and tokens, but not at the first key, so that every
+/// row of a causal case has something to see.
+Tensor key_weights(std::int64_t B, std::int64_t M) {
+  const Tensor uniform = torch::rand({B, M}, at::kDouble);
+  Tensor w = uniform * (uniform > 1. / 3);
+  w.select(1, 0).fill_(1);
+  return w;
+}
+
+/// The definition, by torch operations: what autograd differentiates is independent of our
+/// backward.
+Tensor definition(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& w,
+                  std::int64_t p, double scale, bool causal) {
+  const auto standardize = [](const Tensor& x) {
+    const Tensor centred = x - x.mean(-1, true);
+    return centred / (centred.square().mean(-1, true) + 1e-6).sqrt();
+  };
+  const std::int64_t group = q.size(1) / k.size(1), N = q.size(2), M = k.size(2);
+  const Tensor keys = standardize(k).repeat_interleave(group, 1);
+  const Tensor s = scale * standardize(q).matmul(keys.transpose(-2, -1));
+  Tensor f = torch::ones_like(s), power = torch::ones_like(s);
+  for (std::int64_t l = 1; l <= p; ++l) {
+    power = power * s / static_cast<double>(l);
+    f = f + power;
+  }
+  if (w) f = f * w->unsqueeze(1).unsqueeze(1);
+  if (causal) f = f.tril(M - N);
+  return f.matmul(v.repeat_interleave(group, 1)) / f.sum(-1, true);
+}
+
+class Operators : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override { torch::manual_seed(7); }
+};
+
+TEST_P(Operators, GiveTheDefinitionAndItsGradient) {
+  const Case c = GetParam();
+  const double scale = c.p % 2 == 1 ? 1. / static_cast<double>(c.D) : 1.;
+  const Tensor q = normal({c.B, c.H, c.N, c.D}).requires_grad_(),
+               k = normal({c.B, c.Hkv, c.M, c.D}).requires_grad_(),
+               v = normal({c.B, c.Hkv, c.M, c.E}).requires_grad_();
+  const OptionalTensor w = c.weighted ? OptionalTensor(key_weights(c.B, c.M)) : std::nullopt;
+  const Tensor o = attention(q, k, v, w, c.p, scale, c.causal, c.method);
+  const Tensor truth = definition(q, k, v, w, c.p, scale, c.causal);
+  ASSERT_LE((o - truth).abs().max().item<double>(), 1e-12);
+
+  const Tensor d_o = normal(o.sizes());
+  const auto gradient = torch::autograd::grad({o}, {q, k, v}, {d_o});
+  const auto true_gradient = torch::autograd::grad({truth}, {q, k, v}, {d_o});
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_LE((gradient[i] - true_gradient[i]).abs().max().item<double>(), 1e-10) << "qkv"[i];
+  }
+}
+
+TEST_P(Operators, GradientIsTheSlopeOfTheOutput) {
+  const Case c = GetParam();
+  const OptionalTensor w = c.weighted ? OptionalTensor(key_weights(c.B, c.M)) : std::nullopt;
+  std::vector<Tensor> x = {normal({c.B, c.H, c.N, c.D}), normal({c.B, c.Hkv, c.M, c.D}),
+                           normal({c.B, c.Hkv, c.M, c.E})};
+  const auto loss = [&](const std::vector<Tensor>& at) {
+    return attention(at[0], at[1], at[2], w, c.p, std::nullopt, c.causal, c.method).sin().sum();
+  };
+  for (Tensor& t : x) t.requires_grad_();
+  const auto gradient = torch::autograd::grad({loss(x)}, x);
+  const torch::NoGradGuard no_grad;
+  for (std::size_t i = 0; i < 3; ++i) {  // along one random direction in each argument
+    const Tensor direction = normal(x[i].sizes());
+    const double h = 1e-5;
+    std::vector<Tensor> ahead = x, behind = x;
+    ahead[i] = x[i] + h * direction;
+    behind[i] = x[i] - h * direction;
+    const double slope = (loss(ahead) - loss(behind)).item<double>() / (2 * h);
+    EXPECT_NEAR((gradient[i] * direction).sum().item<double>(), slope, 1e-6 * (1 + std::abs(slope)))
+        << "qkv"[i];
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, Operators,
+                         testing::Values(Case{2, 3, 3, 17, 17, 5, 5, 2, false, false, "auto"},
+                                         Case{2, 2, 2, 13, 13, 8, 3, 2, true, false, "direct"},
+                                         Case{2, 2, 2, 70, 70, 4, 6, 2, true, true, "factorised"},
+                                         Case{1, 4, 2, 9, 20, 6, 6, 1, true, true, "auto"},
+                                         Case{2, 2, 1, 11, 4, 16, 7, 1, false, true, "factorised"},
+                                         Case{1, 2, 2, 12, 12, 4, 4, 3, true, false, "auto"},
+                                         Case{1, 2, 2, 12, 15, 3, 4, 4, true, true, "auto"}));
+
+TEST(Layouts, StridedInputsGiveTheSameNumbers) {
+  torch::manual_seed(8);
+  const Tensor qkv = normal({2, 10, 3, 4, 8}, at::kFloat);  // [B, N, 3, H, D], one projection
+  const Tensor q = qkv.select(2, 0).transpose(1, 2), k = qkv.select(2, 1).transpose(1, 2),
+               v = qkv.select(2, 2).transpose(1, 2);
+  const Tensor o = attention(q, k, v);
+  EXPECT_TRUE(torch::equal(o, attention(q.contiguous(), k.contiguous(), v.contiguous())));
+  const Tensor spread = torch::zeros({2, 4, 10, 8, 2}).select(-1, 0).copy_(q);  // D is not adjacent
+  EXPECT_TRUE(torch::equal(o, attention(spread, k, v)));
+}
+
+TEST(Layouts, OutputAndGradientsLieInMemoryAsTheirTensors) {
+  const auto backed_by_tokens = [](std::int64_t D) {  // [B, H, N, D] over [B, N, H, D]
+    return normal({2, 10, 4, D}, at::kFloat).transpose(1, 2);
+  };
+  const Tensor q = backed_by_tokens(8).requires_grad_(), v = backed_by_tokens(6).requires_grad_();
+  const Tensor k = normal({2, 4, 10, 8}, at::kFloat).requires_grad_();
+  const Tensor o = attention(q, k, v);
+  EXPECT_TRUE(o.transpose(1, 2).is_contiguous());
+  EXPECT_EQ(o.transpose(1, 2).reshape({2, 10, 24}).data_ptr(), o.data_ptr());
+  const auto gradient = torch::autograd::grad({o.sum()}, {q, k, v});
+  EXPECT_TRUE(gradient[0].transpose(1, 2).is_contiguous());
+  EXPECT_TRUE(gradient[1].is_contiguous());
+  EXPECT_TRUE(gradient[2].transpose(1, 2).is_contiguous());
+}
+
+TEST(Layouts, AnExpandedGradientIsRead) {
+  const Tensor q = normal({1, 2, 7, 4}).requires_grad_();
+  const Tensor o = attention(q, q, q);
+  const Tensor one = torch::ones({}, at::kDouble);
+  const Tensor expanded = torch::autograd::grad({o}, {q}, {one.expand_as(o)}, true)[0];
+  EXPECT_TRUE(torch::equal(expanded, torch::autograd::grad({o}, {q}, {torch::ones_like(o)})[0]));
+}
+
+TEST(KeyWeight, ZeroIsAShorterSequence) {
+  torch::manual_seed(9);
+  const Tensor q = normal({2, 2, 12, 8}), k = normal({2, 2, 12, 8}), v = normal({2, 2, 12, 8});
+  Tensor w = torch::zeros({2, 12}, at::kDouble);
+  w.index_put_({Slice(), Slice(0, 9)}, 1);
+  const auto first9 = [](const Tensor& x) { return x.slice(2, 0, 9); };
+  EXPECT_LE((attention(q, k, v, w) - attention(q, first9(k), first9(v))).abs().max().item<double>(),
+            1e-14);
+}
+
+TEST(Empty, SizesAreLegal) {
+  const auto zeros = [](std::int64_t B, std::int64_t N) { return torch::zeros({B, 2, N, 4}); };
+  EXPECT_EQ(attention(zeros(0, 5), zeros(0, 5), zeros(0, 5)).sizes(),
+            at::IntArrayRef({0, 2, 5, 4}));
+  EXPECT_EQ(attention(zeros(1, 0), zeros(1, 5), zeros(1, 5)).sizes(),
+            at::IntArrayRef({1, 2, 0, 4}));
+  EXPECT_TRUE(torch::equal(attention(zeros(1, 5), zeros(1, 0), zeros(1, 0)), zeros(1, 5)));
+}
+
+TEST(Errors, NameTheArgumentTheRuleAndTheValue) {
+  const Tensor q = torch::zeros({2, 4, 5, 8});
+  const auto message = [](auto&& call) -> std::string {
+    try {
+      call();
+    } catch (const fastmax::Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(message([&] { attention(q[0], q, q); }),
+            "fastmax: need q of 4 dimensions [B, H, N, D], got 3");
+  EXPECT_EQ(message([&] { attention(q.to(at::kHalf), q, q); }),
+            "fastmax: need q of float32 or float64, got Half");
+  EXPECT_EQ(message([&] { attention(q, q.to(at::kDouble), q); }),
+            "fastmax: need k of the same dtype as q, Float, got Double");
+  EXPECT_EQ(message([&] {
+              attention(q, q, q, torch::ones({2, 5}, at::kBool));
+            }),
+            "fastmax: need key_weight of the same dtype as q, Float, got Bool");
+  EXPECT_EQ(message([&] {
+              attention(q, q, q, torch::ones({2, 1, 1, 5}));
+            }),
+            "fastmax: need key_weight of 2 dimensions [B, M], got 4");
+  EXPECT_EQ(message([&] { attention(q, q, q, {}, 5); }), "fastmax: need 1 <= p <= 4, got 5");
+  EXPECT_EQ(message([&] { attention(q, q, q, {}, 2, {}, false, "fast"); }),
+            "fastmax: need method 'auto', 'direct' or 'factorised', got 'fast'");
+  // The rest is the core's to find; its text must arrive whole.
+  EXPECT_NE(message([&] { attention(q, q.slice(3, 0, 4), q); }).find("got 8 and 4"),
+            std::string::npos);
+}
+
+TEST(Errors, ASecondGradientIsRefusedNotWrong) {
+  const Tensor q = normal({1, 1, 3, 4}).requires_grad_();
+  const Tensor loss = attention(q, q, q).sum();
+  EXPECT_THROW(torch::autograd::grad({loss}, {q}, {}, true, true), c10::NotImplementedError);
+}
+
+}  // namespace
