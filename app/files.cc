@@ -1,0 +1,133 @@
+#include "app/files.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <system_error>
+
+#include "app/error.h"
+
+namespace fastmax::app {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr std::size_t kBuffer = 1 << 20;
+
+// Unique among processes; within one, a name is in the making only once at a time.
+fs::path temporary_name(const fs::path& path) {
+  fs::path name = path;
+  name += ".tmp-" + std::to_string(::getpid());
+  return name;
+}
+
+void sync_folder(const fs::path& folder) {
+  const int descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY);
+  if (descriptor < 0) return;
+  ::fsync(descriptor);  // some file systems refuse: the rename is then as lasting as they make it
+  ::close(descriptor);
+}
+
+}  // namespace
+
+std::string read_file(const fs::path& file, std::string_view what) {
+  const auto fail = [&](const std::string& reason) {
+    throw UsageError(text("expected ", what, ", cannot read ", file.string(), ": ", reason));
+  };
+  if (fs::is_directory(file)) fail("it is a folder");
+  std::ifstream in(file, std::ios::binary | std::ios::ate);
+  if (!in) fail(std::strerror(errno));
+  std::string bytes(static_cast<std::size_t>(in.tellg()), '\0');
+  in.seekg(0);
+  in.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  if (!in) fail("it ended early");
+  return bytes;
+}
+
+NewFile::NewFile(fs::path file) : file_(std::move(file)), temporary_(temporary_name(file_)) {
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) fail();
+}
+
+NewFile::~NewFile() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  ::unlink(temporary_.c_str());
+}
+
+void NewFile::fail() const {
+  throw WorkError("cannot write " + file_.string() + ": " + std::strerror(errno));
+}
+
+void NewFile::write(std::string_view bytes) {
+  buffer_ += bytes;
+  if (buffer_.size() >= kBuffer) flush();
+}
+
+void NewFile::flush() {
+  std::string_view left = buffer_;
+  while (!left.empty()) {
+    const ssize_t written = ::write(descriptor_, left.data(), left.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail();
+    left.remove_prefix(static_cast<std::size_t>(written));
+  }
+  buffer_.clear();
+}
+
+void NewFile::commit() {
+  flush();
+  if (::fsync(descriptor_) != 0) fail();
+  if (::rename(temporary_.c_str(), file_.c_str()) != 0) fail();
+  ::close(descriptor_);
+  descriptor_ = -1;
+  sync_folder(file_.parent_path());
+}
+
+void write_file(const fs::path& file, std::string_view bytes) {
+  NewFile out(file);
+  out.write(bytes);
+  out.commit();
+}
+
+NewFolder::NewFolder(fs::path folder) : folder_(std::move(folder)) {
+  temporary_ = temporary_name(folder_);
+  std::error_code ignored;
+  fs::remove_all(temporary_, ignored);
+  make_folder(temporary_);
+}
+
+NewFolder::~NewFolder() {
+  std::error_code ignored;
+  fs::remove_all(temporary_, ignored);
+}
+
+bool NewFolder::commit() {
+  sync_folder(temporary_);
+  if (::rename(temporary_.c_str(), folder_.c_str()) != 0) {
+    if (errno == EEXIST || errno == ENOTEMPTY) return false;
+    throw WorkError("cannot write " + folder_.string() + ": " + std::strerror(errno));
+  }
+  sync_folder(folder_.parent_path());
+  return true;
+}
+
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) throw WorkError("cannot make the folder " + folder.string() + ": " + error.message());
+}
+
+fs::path data_folder(const std::string& asked) {
+  if (!asked.empty()) return asked;
+  if (const char* chosen = std::getenv("FASTMAX_DATA"); chosen && *chosen) return chosen;
+  if (const char* home = std::getenv("HOME"); home && *home)
+    return fs::path(home) / ".cache/fastmax";
+  throw UsageError(
+      "expected --data-dir, $FASTMAX_DATA or $HOME to say where data is kept, got none");
+}
+
+}  // namespace fastmax::app

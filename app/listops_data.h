@@ -1,0 +1,66 @@
+// ListOps on disk: the Long Range Arena's TSV files, and what is in them.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "app/listops.h"
+
+namespace fastmax::app::listops {
+
+/// Token sequences, one after the other, with their answers.
+struct Examples {
+  std::vector<std::uint8_t> tokens;
+  std::vector<std::int64_t> starts{0};  ///< example i: tokens[starts[i]] .. tokens[starts[i + 1]]
+  std::vector<std::uint8_t> labels;
+
+  std::int64_t size() const { return static_cast<std::int64_t>(labels.size()); }
+  std::span<const std::uint8_t> operator[](std::int64_t i) const {
+    return {tokens.data() + starts[i], tokens.data() + starts[i + 1]};
+  }
+  void add(std::span<const std::uint8_t> sequence, int label);
+};
+
+/// Reads the Arena's TSV: header "Source\tTarget", then "TEXT\tDIGIT" lines. Strict: an unknown
+/// token, an unbalanced list, an answer that is not the expression's value or a line that breaks
+/// off throws UsageError naming file and line.
+Examples read_tsv(const std::filesystem::path& file, std::int64_t longest);
+
+/// What is in a set, to compare with published figures.
+struct Statistics {
+  std::int64_t examples = 0;
+  std::int64_t shortest = 0, median = 0, p90 = 0, longest = 0;
+  double mean = 0;
+  std::array<double, kClasses> labels{};     ///< share of each answer
+  std::array<double, kVocabulary> tokens{};  ///< share of each token
+  double majority = 0;                       ///< accuracy of always saying the commonest answer
+  double root_operator = 0;                  ///< accuracy of knowing only the first operator
+  double draws_per_tree = 0;                 ///< trees grown for one that was kept; 0: not known
+};
+nlohmann::ordered_json to_json(const Statistics& statistics);
+Statistics statistics(const std::vector<const Examples*>& parts);
+
+/// The two accuracies of `statistics`, learnt from one set and measured on another.
+struct Baselines {
+  double majority = 0, root_operator = 0;
+};
+Baselines baselines(const Examples& learn, const Examples& measure);
+
+/// The files of a data folder: training, validation, test, and what made them.
+inline constexpr const char* kFiles[3] = {"basic_train.tsv", "basic_val.tsv", "basic_test.tsv"};
+inline constexpr const char* kDescription = "dataset.json";
+
+/// Makes FOLDER with these files. Whole or not at all, also when two processes make it at once.
+/// `progress(done, all)` is called now and then.
+Statistics make(const Options& options, const std::filesystem::path& folder,
+                const std::function<void(std::int64_t, std::int64_t)>& progress);
+
+/// Whether FOLDER holds a set made with these options.
+bool made_with(const std::filesystem::path& folder, const Options& options);
+
+}  // namespace fastmax::app::listops

@@ -1,0 +1,358 @@
+#include "app/recipe.h"
+
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <optional>
+#include <sstream>
+
+#include "app/error.h"
+#include "app/files.h"
+
+namespace fastmax::app {
+namespace {
+
+struct Range {
+  double least = 0, most = 1e9;
+};
+struct OneOf {
+  std::vector<std::string> names;
+};
+struct Text {};    // any string
+struct NumberOr {  // a positive number, or one of these words
+  std::vector<std::string> words;
+};
+
+const std::vector<std::string> kTasks = {"listops", "textfile"};
+
+// The one list of keys: reading, writing, checking and suggesting all walk it.
+template <class R, class Visit>
+void for_each_key(R& r, Visit&& key) {
+  const Range count{1, 1e9}, size{1, 65536}, counter{0, 1e9}, fraction{0, 1};
+  key("task", r.task, OneOf{kTasks});
+  key("seed", r.seed, Range{0, 9.007e15});
+  key("model.attention", r.model.attention,
+      OneOf{{"softmax", "fastmax1", "fastmax2", "fastmax3", "fastmax4"}});
+  key("model.layers", r.model.layers, Range{1, 1000});
+  key("model.heads", r.model.heads, size);
+  key("model.dim", r.model.dim, size);
+  key("model.mlp", r.model.mlp, size);
+  key("model.dropout", r.model.dropout, Range{0, 0.99});
+  key("model.scale", r.model.scale, NumberOr{{"default", "1/sqrt(D)", "1/D"}});
+  key("model.convolution", r.model.convolution, Range{0, 0});
+  key("model.positions", r.model.positions, OneOf{{"learned"}});
+  key("model.pool", r.model.pool, OneOf{{"tokens", "padded"}});
+  key("train.steps", r.train.steps, count);
+  key("train.batch", r.train.batch, Range{1, 1e6});
+  key("train.learning_rate", r.train.learning_rate, Range{0, 1e3});
+  key("train.warmup", r.train.warmup, counter);
+  key("train.warmup_from", r.train.warmup_from, fraction);
+  key("train.decay_to", r.train.decay_to, fraction);
+  key("train.beta1", r.train.beta1, Range{0, 0.999999});
+  key("train.beta2", r.train.beta2, Range{0, 0.999999});
+  key("train.epsilon", r.train.epsilon, Range{1e-30, 1});
+  key("train.weight_decay", r.train.weight_decay, Range{0, 1e3});
+  key("train.clip", r.train.clip, Range{0, 1e9});
+  key("train.clip_value", r.train.clip_value, Range{0, 1e9});
+  key("train.evaluate_every", r.train.evaluate_every, counter);
+  key("train.evaluate_examples", r.train.evaluate_examples, counter);
+  key("train.log_every", r.train.log_every, count);
+  key("train.checkpoint_seconds", r.train.checkpoint_seconds, Range{0, 30});
+  key("train.threads", r.train.threads, Range{0, 4096});
+  key("data.path", r.data.path, Text{});
+  key("data.variant", r.data.variant, OneOf{{"lra", "short"}});
+  key("data.length", r.data.length, Range{0, 1 << 24});
+}
+
+std::string number(double x) {
+  std::ostringstream out;
+  out.precision(std::numeric_limits<double>::max_digits10);
+  if (x == std::floor(x) && std::abs(x) < 1e15) {
+    out << static_cast<std::int64_t>(x);
+  } else {
+    // The shortest of the decimals that read back to the same double.
+    for (int digits = 1; digits <= std::numeric_limits<double>::max_digits10; ++digits) {
+      std::ostringstream shorter;
+      shorter.precision(digits);
+      shorter << x;
+      if (std::stod(shorter.str()) == x) return shorter.str();
+    }
+    out << x;
+  }
+  return out.str();
+}
+
+std::string join(const std::vector<std::string>& names) {
+  std::string all;
+  for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
+  return all;
+}
+
+// A TOML basic string; toml++ itself would choose the rarer single quotes.
+std::string quoted(const std::string& value) {
+  const bool plain = std::none_of(value.begin(), value.end(), [](char c) {
+    return c == '"' || c == '\\' || static_cast<unsigned char>(c) < ' ';
+  });
+  return plain ? '"' + value + '"' : text(toml::value<std::string>(value));
+}
+
+std::optional<double> as_number(const std::string& text) {
+  try {
+    std::size_t end = 0;
+    const double x = std::stod(text, &end);
+    if (end == text.size()) return x;
+  } catch (const std::exception&) {
+  }
+  return std::nullopt;
+}
+
+// Levenshtein distance, for "did you mean".
+std::size_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t replace = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = row[j];
+      row[j] = std::min({replace, row[j] + 1, row[j - 1] + 1});
+    }
+  }
+  return row.back();
+}
+
+std::string describe(const toml::node& node) {
+  std::ostringstream out;
+  if (node.is_table()) return "a table";
+  if (node.is_array()) return "an array";
+  node.visit([&](const auto& x) {
+    if constexpr (toml::is_string<decltype(x)>) {
+      out << '"' << *x << '"';
+    } else if constexpr (toml::is_value<decltype(x)>) {
+      out << *x;
+    }
+  });
+  return out.str();
+}
+
+std::string expectation(const Range& range, bool whole) {
+  const std::string kind = whole ? "an integer" : "a number";
+  if (range.least == range.most) return "only " + number(range.least) + " so far";
+  return kind + " from " + number(range.least) + " to " + number(range.most);
+}
+
+class Reader {
+ public:
+  Reader(const std::string& toml, std::string name, const std::vector<std::string>& settings)
+      : name_(std::move(name)) {
+    Recipe known;
+    for_each_key(known, [&](const char* path, auto&, const auto&) { keys_.push_back(path); });
+    try {
+      root_ = toml::parse(toml, name_);
+    } catch (const toml::parse_error& e) {
+      throw UsageError(
+          text(name_, ":", e.source().begin.line, ": expected TOML, got ", e.description()));
+    }
+    refuse_unknown(root_, "");
+    for (const std::string& setting : settings) apply(setting);
+  }
+
+  Recipe read() {
+    Recipe recipe;
+    for_each_key(recipe, [&](const char* path, auto& value, const auto& rule) {
+      if (const toml::node* node = root_.at_path(path).node()) {
+        if (!accept(path, *node, value, rule)) {
+          fail(path, text("expected ", expected(value, rule), ", got ", describe(*node)));
+        }
+      }
+    });
+    finish(recipe);
+    return recipe;
+  }
+
+ private:
+  std::string where(const std::string& path) const {
+    if (const auto set = set_by_.find(path); set != set_by_.end()) return "--set " + set->second;
+    const toml::node* node = root_.at_path(path).node();
+    return node ? text(name_, ":", node->source().begin.line) : name_;
+  }
+
+  [[noreturn]] void fail(const std::string& path, const std::string& what) const {
+    throw UsageError(text(where(path), ": ", path, ": ", what));
+  }
+
+  // The key, or group of keys, that looks most like `path`; "steps" stands for train.steps too.
+  std::string nearest(const std::string& path) const {
+    const auto distance = [&](const std::string& key) {
+      return std::min(edit_distance(key, path), edit_distance(key.substr(key.find('.') + 1), path));
+    };
+    std::vector<std::string> candidates = keys_;
+    candidates.insert(candidates.end(), {"model", "train", "data"});
+    return *std::min_element(candidates.begin(), candidates.end(),
+                             [&](auto& a, auto& b) { return distance(a) < distance(b); });
+  }
+
+  bool known(const std::string& path) const {
+    return std::find(keys_.begin(), keys_.end(), path) != keys_.end();
+  }
+
+  void refuse_unknown(const toml::table& table, const std::string& prefix) const {
+    for (const auto& [key, node] : table) {
+      const std::string path = prefix + std::string(key.str());
+      const bool group = std::any_of(keys_.begin(), keys_.end(), [&](const std::string& known) {
+        return known.rfind(path + ".", 0) == 0;
+      });
+      if (node.is_table() && group) {
+        refuse_unknown(*node.as_table(), path + ".");
+      } else if (!known(path)) {
+        throw UsageError(text(name_, ":", node.source().begin.line, ": ", path, ": ",
+                              group ? "expected a table, got " + describe(node)
+                                    : "unknown key, did you mean " + nearest(path) + "?"));
+      }
+    }
+  }
+
+  // The value is TOML where it can be (4, 1e-3, "text"), else the text as it stands (a path).
+  void apply(const std::string& setting) {
+    const std::size_t equals = setting.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      throw UsageError("--set: expected key.path=value, got \"" + setting + "\"");
+    }
+    const std::string path = setting.substr(0, equals), value = setting.substr(equals + 1);
+    if (!known(path)) {
+      throw UsageError("--set " + setting + ": " + path + ": unknown key, did you mean " +
+                       nearest(path) + "?");
+    }
+    set_by_[path] = setting;
+    raw_[path] = value;
+    toml::table* table = &root_;
+    std::string key = path;
+    if (const std::size_t dot = path.find('.'); dot != std::string::npos) {
+      key = path.substr(dot + 1);
+      table = root_.insert(path.substr(0, dot), toml::table{}).first->second.as_table();
+    }
+    try {
+      toml::table parsed = toml::parse("value = " + value);
+      table->insert_or_assign(key, std::move(*parsed.get("value")));
+    } catch (const toml::parse_error&) {
+      table->insert_or_assign(key, value);
+    }
+  }
+
+  bool accept(const char*, const toml::node& node, std::int64_t& value, const Range& range) const {
+    const auto* x = node.as_integer();
+    if (!x || double(**x) < range.least || double(**x) > range.most) return false;
+    value = **x;
+    return true;
+  }
+  bool accept(const char*, const toml::node& node, double& value, const Range& range) const {
+    const auto x = node.is_number() ? node.value<double>() : std::nullopt;
+    if (!x || !(*x >= range.least && *x <= range.most)) return false;
+    value = *x;
+    return true;
+  }
+  bool accept(const char* path, const toml::node& node, std::string& value, const Text&) const {
+    if (const auto* x = node.as_string()) {
+      value = **x;
+      return true;
+    }
+    if (const auto raw = raw_.find(path); raw != raw_.end()) {  // a path that looks like a number
+      value = raw->second;
+      return true;
+    }
+    return false;
+  }
+  bool accept(const char*, const toml::node& node, std::string& value, const OneOf& rule) const {
+    const auto* x = node.as_string();
+    if (!x) return false;
+    value = **x;
+    return std::find(rule.names.begin(), rule.names.end(), value) != rule.names.end();
+  }
+  bool accept(const char*, const toml::node& node, std::string& value, const NumberOr& rule) const {
+    if (node.is_number()) {
+      const double x = *node.value<double>();
+      value = number(x);
+      return x > 0 && std::isfinite(x);
+    }
+    const auto* x = node.as_string();
+    if (!x) return false;
+    value = **x;
+    return std::find(rule.words.begin(), rule.words.end(), value) != rule.words.end();
+  }
+
+  static std::string expected(std::int64_t, const Range& range) { return expectation(range, true); }
+  static std::string expected(double, const Range& range) { return expectation(range, false); }
+  static std::string expected(const std::string&, const Text&) { return "a string"; }
+  static std::string expected(const std::string&, const OneOf& rule) {
+    return (rule.names.size() == 1 ? "" : "one of ") + join(rule.names);
+  }
+  static std::string expected(const std::string&, const NumberOr& rule) {
+    return "a positive number or one of " + join(rule.words);
+  }
+
+  // What depends on more than one key.
+  void finish(Recipe& r) const {
+    if (r.task.empty()) fail("task", "expected one of " + join(kTasks) + ", got nothing");
+    if (r.model.dim % r.model.heads != 0) {
+      fail("model.heads",
+           text("expected a divisor of model.dim = ", r.model.dim, ", got ", r.model.heads));
+    }
+    if (r.train.warmup > r.train.steps) {
+      fail("train.warmup",
+           text("expected at most train.steps = ", r.train.steps, ", got ", r.train.warmup));
+    }
+    if (r.task == "textfile" && r.data.path.empty()) {
+      fail("data.path", "expected the text file to learn (--set data.path=FILE), got nothing");
+    }
+    if (r.data.length == 0) {
+      r.data.length = r.task == "textfile" ? 128 : r.data.variant == "short" ? 64 : 2000;
+    }
+  }
+
+  std::string name_;
+  toml::table root_;
+  std::vector<std::string> keys_;
+  std::map<std::string, std::string> set_by_, raw_;
+};
+
+}  // namespace
+
+const std::vector<std::string>& task_names() { return kTasks; }
+
+Recipe parse_recipe(const std::string& toml, const std::string& name,
+                    const std::vector<std::string>& settings) {
+  return Reader(toml, name, settings).read();
+}
+
+Recipe read_recipe(const std::string& file, const std::vector<std::string>& settings) {
+  return parse_recipe(read_file(file, "a recipe"), file, settings);
+}
+
+std::string write_recipe(const Recipe& recipe) {
+  std::ostringstream out;
+  std::string open;
+  for_each_key(recipe, [&](const std::string& path, const auto& value, const auto& rule) {
+    const std::size_t dot = path.find('.');
+    const std::string group = dot == std::string::npos ? "" : path.substr(0, dot);
+    if (group != open) out << "\n[" << (open = group) << "]\n";
+    out << (dot == std::string::npos ? path : path.substr(dot + 1)) << " = ";
+    if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::string>) {
+      constexpr bool kMayBeNumber = std::is_same_v<std::decay_t<decltype(rule)>, NumberOr>;
+      if (kMayBeNumber && as_number(value)) {
+        out << value;
+      } else {
+        out << quoted(value);
+      }
+    } else {
+      out << number(double(value));
+    }
+    out << "\n";
+  });
+  return out.str();
+}
+
+}  // namespace fastmax::app

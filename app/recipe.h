@@ -1,0 +1,64 @@
+// A recipe says everything about a training run: task, model, optimiser, data. It is a TOML file
+// with the keys below; `--set model.layers=4` changes one; the run directory keeps the resolved
+// whole, which is a recipe again.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace fastmax::app {
+
+struct Recipe {
+  std::string task;       ///< "listops" or "textfile"
+  std::int64_t seed = 1;  ///< weights, data order, dropout
+
+  struct ModelKeys {
+    std::string attention = "fastmax2";
+    std::int64_t layers = 2, heads = 2, dim = 64, mlp = 128;
+    double dropout = 0;  ///< after the embedding, attention and MLP, and inside the MLP
+    std::string scale =
+        "default";  ///< of Fastmax's score: "default", "1/sqrt(D)", "1/D" or a number
+    std::int64_t convolution = 0;       ///< only 0 exists
+    std::string positions = "learned";  ///< only "learned" exists
+    std::string pool =
+        "tokens";  ///< the mean over real tokens, or "padded": divided by data.length
+  } model;
+
+  struct TrainKeys {
+    std::int64_t steps = 1000, batch = 32;
+    double learning_rate = 1e-3;
+    std::int64_t warmup = 100;  ///< steps of linear rise ...
+    double warmup_from = 0;     ///< ... from this fraction of learning_rate
+    double decay_to = 0.1;      ///< linear fall to this fraction of it at the last step
+    double beta1 = 0.9, beta2 = 0.98, epsilon = 1e-8, weight_decay = 0.01;
+    double clip = 1;                     ///< largest gradient norm; 0: no limit
+    double clip_value = 0;               ///< largest gradient entry; 0: no limit
+    std::int64_t evaluate_every = 100;   ///< 0: at the end only
+    std::int64_t evaluate_examples = 0;  ///< of the validation part, during training; 0: all
+    std::int64_t log_every = 10;
+    double checkpoint_seconds = 30;  ///< work that a sudden death can cost
+    std::int64_t threads = 0;        ///< 0: all cores
+  } train;
+
+  struct DataKeys {
+    std::string path;  ///< textfile: the file; listops: the folder, "" for the data folder's own
+    std::string variant = "lra";  ///< listops: "lra" (501-1999 tokens) or "short" (9-64)
+    std::int64_t length = 0;  ///< tokens a sequence; 0: 2000 or 64 for listops, 128 for textfile
+  } data;
+};
+
+/// Reads FILE, then applies each "key.path=value". Throws UsageError naming key, file and line,
+/// what was expected and what came.
+Recipe read_recipe(const std::string& file, const std::vector<std::string>& settings = {});
+
+/// The same from TOML text; `name` stands for the file in messages.
+Recipe parse_recipe(const std::string& toml, const std::string& name,
+                    const std::vector<std::string>& settings = {});
+
+/// TOML that parse_recipe reads back to the same recipe.
+std::string write_recipe(const Recipe& recipe);
+
+/// Tasks this program can train.
+const std::vector<std::string>& task_names();
+
+}  // namespace fastmax::app

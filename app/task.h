@@ -1,0 +1,44 @@
+// A task: what goes into a model and what should come out. Batches are pure functions of seed and
+// step, so a run that goes on after an interruption needs no memory of its data order.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "app/recipe.h"
+
+namespace fastmax::app {
+
+/// Sequences padded to the longest of them.
+struct Batch {
+  std::int64_t B = 0, N = 0;
+  std::vector<std::int64_t> tokens;   ///< [B][N]; 0 after the end of a sequence
+  std::vector<std::int64_t> lengths;  ///< [B] tokens that are real
+  std::vector<std::int64_t> targets;  ///< [B] answers, or [B][N] next tokens for a language model
+};
+
+enum class Split { kTrain, kVal, kTest };
+/// "val" or "test". Throws UsageError for another name.
+Split parse_split(const std::string& name);
+
+class Task {
+ public:
+  virtual ~Task() = default;
+  virtual std::int64_t vocabulary() const = 0;  ///< token ids are 0 .. vocabulary() - 1
+  virtual std::int64_t classes() const = 0;     ///< 0: a language model
+  /// The batch of training step `step`, 0, 1, ...
+  virtual Batch train_batch(std::int64_t step) = 0;
+  /// Examples of an evaluation; `limit` > 0 takes that many of them.
+  virtual std::int64_t examples(Split split, std::int64_t limit) const = 0;
+  /// These examples in batches, with little padding, always the same ones.
+  virtual std::vector<Batch> evaluation(Split split, std::int64_t limit) const = 0;
+  /// Accuracies that need no model, by name, on the test part: what a result must beat.
+  virtual std::vector<std::pair<std::string, double>> baselines() const { return {}; }
+};
+
+/// Loads the recipe's data. Throws UsageError when it is missing or damaged.
+std::unique_ptr<Task> load_task(const Recipe& recipe, const std::filesystem::path& data_folder);
+
+}  // namespace fastmax::app
