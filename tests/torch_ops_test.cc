@@ -69,7 +69,8 @@ class Operators : public testing::TestWithParam<Case> {
 
 TEST_P(Operators, GiveTheDefinitionAndItsGradient) {
   const Case c = GetParam();
-  const double scale = c.p % 2 == 1 ? 1. / static_cast<double>(c.D) : 1.;
+  // Not the default, and safe: no weight of an odd order is negative where |s| <= 0.9.
+  const double scale = c.p % 2 == 1 ? 0.9 / static_cast<double>(c.D) : 0.7;
   const Tensor q = normal({c.B, c.H, c.N, c.D}).requires_grad_(),
                k = normal({c.B, c.Hkv, c.M, c.D}).requires_grad_(),
                v = normal({c.B, c.Hkv, c.M, c.E}).requires_grad_();
