@@ -33,8 +33,8 @@ Acc score(Acc s, int p) {
 template <class Acc>
 struct Tokens {
   std::int64_t N = 0, D = 0;
-  std::vector<Acc> x;    // [N][D]
-  std::vector<Acc> std;  // [N]: sqrt(var + eps)
+  std::vector<Acc> x;      // [N][D]
+  std::vector<Acc> sigma;  // [N]: sqrt(var + eps)
   Acc* operator[](std::int64_t n) { return x.data() + n * D; }
   const Acc* operator[](std::int64_t n) const { return x.data() + n * D; }
 };
@@ -46,8 +46,8 @@ Tokens<Acc> standardize(Rows<const T> x) {
     Acc mean = 0, var = 0;
     for (const T x_nd : x[n]) mean += Acc(x_nd) / Acc(x.D);
     for (const T x_nd : x[n]) var += (Acc(x_nd) - mean) * (Acc(x_nd) - mean) / Acc(x.D);
-    out.std[n] = std::sqrt(var + Acc(kNormEps));
-    for (std::int64_t d = 0; d < x.D; ++d) out[n][d] = (Acc(x[n][d]) - mean) / out.std[n];
+    out.sigma[n] = std::sqrt(var + Acc(kNormEps));
+    for (std::int64_t d = 0; d < x.D; ++d) out[n][d] = (Acc(x[n][d]) - mean) / out.sigma[n];
   }
   return out;
 }
@@ -63,7 +63,7 @@ void standardize_backward(const Tokens<Acc>& x, const std::vector<Acc>& dx_hat, 
       along += d_n[d] * x[n][d] / Acc(x.D);
     }
     for (std::int64_t d = 0; d < x.D; ++d)
-      dx[n][d] = T((d_n[d] - mean - x[n][d] * along) / x.std[n]);
+      dx[n][d] = T((d_n[d] - mean - x[n][d] * along) / x.sigma[n]);
   }
 }
 

@@ -1,0 +1,160 @@
+// Inputs at the edge of the number range, tokens without direction, and sums of very many terms.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "fastmax/fastmax.h"
+#include "src/denominator.h"
+#include "tests/problem.h"
+#include "tests/rounding.h"
+#include "tests/support.h"
+
+namespace fastmax {
+namespace {
+using namespace testing_support;
+
+/// Runs both directions in every form on every target, and hands the results to check.
+template <class T, class Check>
+void compute(Problem<T>& problem, Check check) {
+  for_each_target([&] {
+    for (const Form form : forms(problem.c)) {
+      SCOPED_TRACE(form_name(form));
+      Outputs<T> out = problem.outputs();
+      Gradients<T> gradients = problem.gradients();
+      forward(problem.args(out), problem.options(form));
+      backward(problem.args(out, gradients), problem.options(form));
+      check(out, gradients);
+    }
+  });
+}
+
+template <class T>
+void expect_finite(Outputs<T>& out, Gradients<T>& gradients) {
+  EXPECT_TRUE(out.o.all_finite());
+  EXPECT_TRUE(out.g.all_finite());
+  EXPECT_TRUE(gradients.dq.all_finite());
+  EXPECT_TRUE(gradients.dk.all_finite());
+  EXPECT_TRUE(gradients.dv.all_finite());
+}
+
+/// q and k of every size that T can hold, mixed within a token and between tokens.
+template <class T>
+void every_size_is_finite() {
+  const T largest = std::numeric_limits<T>::max(), tiny = std::numeric_limits<T>::denorm_min();
+  for (const int p : {1, 2, 3, 4})
+    for (const bool causal : {false, true})
+      for (const T size :
+           {largest, largest / 3, std::sqrt(largest), std::numeric_limits<T>::min(), tiny, T(0)}) {
+        SCOPED_TRACE(testing::Message() << "p " << p << " causal " << causal << " size " << size);
+        Problem<T> problem({.N = 9, .M = 9, .D = 7, .E = 3, .p = p, .causal = causal});
+        std::mt19937 rng(1);
+        std::uniform_real_distribution<double> uniform(-1, 1);
+        const auto any = [&](T& x) {
+          const double u = uniform(rng);
+          x = u > 0.5 ? size : u < -0.5 ? -size : static_cast<T>(u) * size;
+        };
+        problem.q.for_each(any);
+        problem.k.for_each(any);
+        compute(problem, expect_finite<T>);
+      }
+}
+TEST(Extremes, EveryFloatGivesFiniteResults) { every_size_is_finite<float>(); }
+TEST(Extremes, EveryDoubleGivesFiniteResults) { every_size_is_finite<double>(); }
+
+// A wide reference can say what the right answer is at 1e38, too: normalisation takes the size
+// away.
+TEST(Extremes, HugeTokensAreNormalised) {
+  for (const int p : {1, 2}) {
+    Problem<float> problem({.N = 20, .M = 30, .D = 8, .E = 5, .p = p}), huge = problem;
+    const double factor = 3e37;
+    huge.q.for_each([&](float& x) { x = static_cast<float>(x * factor); });
+    huge.k.for_each([&](float& x) { x = static_cast<float>(x * factor); });
+    const auto right = answer(problem);
+    Outputs<float> truth = huge.outputs();
+    reference::forward<double>(huge.args(truth), huge.options());
+    compute(huge, [&](auto& out, auto& gradients) {
+      expect_finite(out, gradients);
+      EXPECT_LE(max_abs_diff(out.o, truth.o), right.o);
+    });
+  }
+}
+
+// A mean a thousand times the spread must not cost digits beyond those the input lost.
+TEST(Extremes, LargeMeansCancel) {
+  Problem<float> problem({.N = 70, .M = 90, .D = 32, .E = 8});
+  problem.q.for_each([](float& x) { x = std::round(x * 64) / 64 + 1000; });
+  problem.k.for_each([](float& x) { x = std::round(x * 64) / 64 - 1000; });
+  const auto right = answer(problem);
+  Outputs<float> truth = problem.outputs();
+  reference::forward<double>(problem.args(truth), problem.options());
+  compute(problem, [&](auto& out, auto&) { EXPECT_LE(max_abs_diff(out.o, truth.o), right.o); });
+}
+
+// Constant tokens normalise to zeros, so that every key weighs the same.
+TEST(Extremes, ConstantTokensWeighTheSame) {
+  for (const int p : {1, 2, 3, 4}) {
+    Problem<float> problem({.N = 5, .M = 66, .D = 6, .E = 4, .p = p});
+    problem.q.for_each([](float& x) { x = 7.3f; });
+    problem.k.for_each([](float& x) { x = -0.1f; });
+    Tensor<float> mean = Tensor<float>::filled(problem.d_o.s, [] { return 0; });
+    for (std::int64_t n = 0; n < 5; ++n)
+      for (std::int64_t e = 0; e < 4; ++e) {
+        double sum = 0;
+        for (std::int64_t m = 0; m < 66; ++m) sum += problem.v.view().head(0, 0)[m][e];
+        mean.view().head(0, 0)[n][e] = static_cast<float>(sum / 66);
+      }
+    compute(problem, [&](auto& out, auto& gradients) {
+      EXPECT_LE(max_abs_diff(out.o, mean), 1e-6);
+      expect_finite(out, gradients);
+    });
+  }
+}
+
+// The only key is opposite to the query: an odd f is zero there up to eps, and the floor decides.
+template <class T>
+void opposite_key_meets_the_floor(T size) {
+  for (const int p : {1, 3}) {
+    SCOPED_TRACE(p);
+    Problem<T> problem({.N = 1, .M = 1, .D = 4, .E = 3, .p = p, .weights = Weights::kFractional});
+    const T token[] = {1, 2, -4, 3};
+    for (int d = 0; d < 4; ++d) {
+      problem.q.view().head(0, 0)[0][d] = token[d] * size;
+      problem.k.view().head(0, 0)[0][d] = -token[d] * size;
+    }
+    const T w = problem.w.bn().row(0)[0];
+    const double v = max_abs(problem.v);
+    compute(problem, [&](auto& out, auto& gradients) {
+      EXPECT_EQ(out.g.bhn().head(0, 0)[0], kDenominatorFloor<T> * w);
+      EXPECT_LE(max_abs(out.o), v);  // |f| is rounding, below the floor
+      expect_finite(out, gradients);
+    });
+  }
+}
+TEST(Extremes, OppositeKeyMeetsTheFloorInFloat) { opposite_key_meets_the_floor<float>(1e4f); }
+TEST(Extremes, OppositeKeyMeetsTheFloorInDouble) { opposite_key_meets_the_floor<double>(1e7); }
+
+// A sum of very many terms must not lose digits with their number: chunks are summed from zero,
+// then added up. Keys come in two kinds, so that the exact answer is known without an O(N^2) sum.
+TEST(Extremes, ManyKeysKeepTheirDigits) {
+  const std::int64_t M = 400000;
+  for (const int p : {1, 2}) {
+    Problem<float> problem({.N = 2, .M = M, .D = 8, .E = 4, .p = p}),
+        two({.N = 2, .M = 2, .D = 8, .E = 4, .p = p});
+    two.q = problem.q;
+    for (std::int64_t m = 0; m < M; ++m)
+      for (auto [all, few] : {std::pair(&problem.k, &two.k), std::pair(&problem.v, &two.v)}) {
+        const auto x = few->view().head(0, 0)[m % 2];
+        std::copy(x.begin(), x.end(), all->view().head(0, 0)[m].begin());
+      }
+    Outputs<float> truth = two.outputs();
+    reference::forward<double>(two.args(truth), two.options());
+    Outputs<float> out = problem.outputs();
+    forward(problem.args(out), problem.options(Form::kFactorised));
+    EXPECT_LE(max_abs_diff(out.o, truth.o), 3e-6) << "p " << p;
+  }
+}
+
+}  // namespace
+}  // namespace fastmax

@@ -1,0 +1,156 @@
+// A problem with its inputs, its answer and the error that rounding alone may cause.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <ostream>
+#include <string>
+#include <type_traits>
+
+#include "fastmax/fastmax.h"
+#include "hwy/targets.h"
+#include "src/reference.h"
+#include "tests/support.h"
+
+namespace fastmax::testing_support {
+
+enum class Weights {
+  kNone,        ///< no key_weight at all
+  kMask,        ///< 0 or 1: the last keys of the first batch entry and some others are padding
+  kFractional,  ///< anything in [0, 2)
+  kZero,        ///< the first batch entry has no key left
+};
+
+struct Case {
+  std::int64_t B = 1, H = 1, Hkv = 1, N = 1, M = 1, D = 4, E = 4;
+  int p = 2;
+  bool causal = false;
+  Weights weights = Weights::kNone;
+  Layout layout = Layout::kBhnd;
+  int chunk = 0;
+};
+
+/// A name that GoogleTest accepts.
+inline std::string case_name(const Case& c) {
+  static const char* const kWeightNames[] = {"", "_mask", "_fractional", "_zero"};
+  const auto part = [](const char* name, std::int64_t n) { return name + std::to_string(n); };
+  return part("B", c.B) + part("_H", c.H) + part("of", c.Hkv) + part("_N", c.N) + part("_M", c.M) +
+         part("_D", c.D) + part("_E", c.E) + part("_p", c.p) + (c.causal ? "_causal" : "") +
+         kWeightNames[static_cast<int>(c.weights)] + (c.layout == Layout::kBnhd ? "_bnhd" : "") +
+         (c.chunk ? part("_chunk", c.chunk) : "");
+}
+inline void PrintTo(const Case& c, std::ostream* out) { *out << case_name(c); }
+
+template <class T>
+struct Outputs {
+  Tensor<T> o, g;
+};
+template <class T>
+struct Gradients {
+  Tensor<T> dq, dk, dv;
+};
+
+/// Twice the digits (long double: eleven bits more than double) to judge T by.
+template <class T>
+using Wide = std::conditional_t<std::is_same_v<T, float>, double, long double>;
+
+template <class T>
+struct Problem {
+  Case c;
+  Tensor<T> q, k, v, d_o, w;
+
+  explicit Problem(const Case& c, unsigned seed = 1) : c(c) {
+    std::mt19937 rng(seed);
+    std::normal_distribution<double> normal;
+    const auto token = [&] {
+      return 0.5 + 1.5 * normal(rng);
+    };  // a mean to remove, a variance not 1
+    q = Tensor<T>::filled({c.B, c.H, c.N, c.D}, token, c.layout);
+    k = Tensor<T>::filled({c.B, c.Hkv, c.M, c.D}, token, c.layout);
+    v = Tensor<T>::normal({c.B, c.Hkv, c.M, c.E}, 1, rng, c.layout);
+    d_o = Tensor<T>::normal({c.B, c.H, c.N, c.E}, 1, rng, c.layout);
+    w = Tensor<T>::filled({1, 1, c.B, c.M}, [&] { return 1; });
+    for (std::int64_t b = 0; b < c.B; ++b)
+      for (std::int64_t m = 0; m < c.M; ++m) w.bn().row(b)[m] = weight(b, m, rng);
+  }
+
+  Options options(Form form = Form::kAuto) const {
+    Options out{.p = c.p, .causal = c.causal, .scale = {}, .form = form, .chunk = c.chunk};
+    // With three channels or fewer, many pairs of tokens are opposite, where an odd f has its root:
+    // stay away.
+    if (c.p % 2 == 1 && c.D <= 3) out.scale = 0.25;
+    return out;
+  }
+  Outputs<T> outputs() const {
+    return {Tensor<T>::nan(d_o.s, c.layout), Tensor<T>::nan({c.B, 1, c.H, c.N})};
+  }
+  Gradients<T> gradients() const {
+    return {Tensor<T>::nan(q.s, c.layout), Tensor<T>::nan(k.s, c.layout),
+            Tensor<T>::nan(v.s, c.layout)};
+  }
+  BnView<const T> key_weight() {
+    return c.weights == Weights::kNone ? BnView<const T>{} : BnView<const T>(w.bn());
+  }
+  ForwardArgs<T> args(Outputs<T>& out) {
+    return {.q = q.view(),
+            .k = k.view(),
+            .v = v.view(),
+            .key_weight = key_weight(),
+            .o = out.o.view(),
+            .g = out.g.bhn()};
+  }
+  BackwardArgs<T> args(Outputs<T>& saved, Gradients<T>& out) {
+    return {.q = q.view(),
+            .k = k.view(),
+            .v = v.view(),
+            .key_weight = key_weight(),
+            .o = saved.o.view(),
+            .g = saved.g.bhn(),
+            .d_o = d_o.view(),
+            .dq = out.dq.view(),
+            .dk = out.dk.view(),
+            .dv = out.dv.view()};
+  }
+
+ private:
+  template <class Rng>
+  T weight(std::int64_t b, std::int64_t m, Rng& rng) const {
+    std::uniform_real_distribution<double> uniform(0, 2);
+    const double x = uniform(rng);
+    switch (c.weights) {
+      case Weights::kNone:
+        return 1;
+      case Weights::kMask:
+        return (b == 0 && 3 * m >= 2 * c.M) || x < 0.3 ? 0 : 1;
+      case Weights::kFractional:
+        return static_cast<T>(x);
+      case Weights::kZero:
+        return b == 0 ? 0 : 1;
+    }
+    return 1;
+  }
+};
+
+/// Runs body once for each instruction set that this build and CPU offer.
+template <class Body>
+void for_each_target(Body body) {
+  struct Restore {
+    ~Restore() { hwy::SetSupportedTargetsForTest(0); }
+  } restore;
+  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    SCOPED_TRACE(hwy::TargetName(target));
+    hwy::SetSupportedTargetsForTest(target);
+    ASSERT_STREQ(target_name(), hwy::TargetName(target));
+    body();
+  }
+}
+
+/// The forms that a case can run: the features of the higher orders are too many beyond small D.
+inline std::vector<Form> forms(const Case& c) {
+  double features = 1;  // C(D + p, p)
+  for (int l = 1; l <= c.p; ++l) features *= double(c.D + l) / l;
+  if (c.p > 2 && features > 1500) return {Form::kDirect};
+  return {Form::kDirect, Form::kFactorised};
+}
+inline const char* form_name(Form form) { return form == Form::kDirect ? "direct" : "factorised"; }
+
+}  // namespace fastmax::testing_support
