@@ -23,7 +23,7 @@ Form parse_form(std::string_view method) {
 
 Options make_options(std::int64_t p, std::optional<double> scale, bool causal,
                      std::string_view method) {
-  require(1 <= p && p <= 4, "1 <= p <= 4, got ", p);
+  require(1 <= p && p <= 4, "p in 1..4, got ", p);
   return {.p = static_cast<int>(p), .causal = causal, .scale = scale, .form = parse_form(method)};
 }
 
@@ -43,6 +43,45 @@ struct Inputs {
   }
 };
 
+/// New o [B, H, N, E] and g [B, H, N], and the call that fills them.
+template <class T>
+struct Forward {
+  Tensor o, g;
+  ForwardArgs<T> args;
+
+  explicit Forward(const Inputs& in)
+      : o(empty_in_layout_of(in.q, in.v.size(3))),
+        g(torch::stable::new_empty(in.q, {in.q.size(0), in.q.size(1), in.q.size(2)})),
+        args{.q = bhnd<T>(in.q),
+             .k = bhnd<T>(in.k),
+             .v = bhnd<T>(in.v),
+             .key_weight = bn<T>(in.key_weight),
+             .o = bhnd_mutable<T>(o),
+             .g = bhn_mutable<T>(g)} {}
+};
+
+/// New dq, dk and dv, and the call that fills them.
+template <class T>
+struct Backward {
+  Tensor dq, dk, dv;
+  BackwardArgs<T> args;
+
+  Backward(const Inputs& in, const Tensor& o, const Tensor& g, const Tensor& d_o)
+      : dq(empty_in_layout_of(in.q, in.q.size(3))),
+        dk(empty_in_layout_of(in.k, in.k.size(3))),
+        dv(empty_in_layout_of(in.v, in.v.size(3))),
+        args{.q = bhnd<T>(in.q),
+             .k = bhnd<T>(in.k),
+             .v = bhnd<T>(in.v),
+             .key_weight = bn<T>(in.key_weight),
+             .o = bhnd<T>(o),
+             .g = bhn<T>(g),
+             .d_o = bhnd<T>(d_o),
+             .dq = bhnd_mutable<T>(dq),
+             .dk = bhnd_mutable<T>(dk),
+             .dv = bhnd_mutable<T>(dv)} {}
+};
+
 std::tuple<Tensor, Tensor> forward(const Tensor& q, const Tensor& k, const Tensor& v,
                                    const std::optional<Tensor>& key_weight, std::int64_t p,
                                    std::optional<double> scale, bool causal,
@@ -50,79 +89,43 @@ std::tuple<Tensor, Tensor> forward(const Tensor& q, const Tensor& k, const Tenso
   const Options options = make_options(p, scale, causal, method);
   return with_dtype_of(q, [&]<class T>() {
     const Inputs in(q, k, v, key_weight);
-    const Tensor o = empty_in_layout_of(in.q, in.v.size(3));
-    const Tensor g = torch::stable::new_empty(in.q, {in.q.size(0), in.q.size(1), in.q.size(2)});
-    fastmax::forward<T>({.q = bhnd<T>(in.q),
-                         .k = bhnd<T>(in.k),
-                         .v = bhnd<T>(in.v),
-                         .key_weight = bn<T>(in.key_weight),
-                         .o = bhnd_mutable<T>(o),
-                         .g = bhn_mutable<T>(g)},
-                        options, torch_execution());
-    return std::tuple(o, g);
+    const Forward<T> call(in);
+    fastmax::forward(call.args, options, torch_execution());
+    return std::tuple(call.o, call.g);
   });
 }
 
-std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& d_o_in, const Tensor& q, const Tensor& k,
+std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& d_o, const Tensor& q, const Tensor& k,
                                             const Tensor& v,
                                             const std::optional<Tensor>& key_weight,
-                                            const Tensor& o_in, const Tensor& g_in, std::int64_t p,
+                                            const Tensor& o, const Tensor& g, std::int64_t p,
                                             std::optional<double> scale, bool causal,
                                             std::string_view method) {
   const Options options = make_options(p, scale, causal, method);
   return with_dtype_of(q, [&]<class T>() {
     const Inputs in(q, k, v, key_weight);
-    const Tensor d_o = readable(d_o_in, "d_o", "[B, H, N, E]", 4, q.scalar_type());
-    const Tensor o = readable(o_in, "o", "[B, H, N, E]", 4, q.scalar_type());
-    const Tensor g = readable(g_in, "g", "[B, H, N]", 3, q.scalar_type());
-    const Tensor dq = empty_in_layout_of(in.q, in.q.size(3));
-    const Tensor dk = empty_in_layout_of(in.k, in.k.size(3));
-    const Tensor dv = empty_in_layout_of(in.v, in.v.size(3));
-    fastmax::backward<T>({.q = bhnd<T>(in.q),
-                          .k = bhnd<T>(in.k),
-                          .v = bhnd<T>(in.v),
-                          .key_weight = bn<T>(in.key_weight),
-                          .o = bhnd<T>(o),
-                          .g = bhn<T>(g),
-                          .d_o = bhnd<T>(d_o),
-                          .dq = bhnd_mutable<T>(dq),
-                          .dk = bhnd_mutable<T>(dk),
-                          .dv = bhnd_mutable<T>(dv)},
-                         options, torch_execution());
-    return std::tuple(dq, dk, dv);
+    const Tensor o_in = readable(o, "o", "[B, H, N, E]", 4, q.scalar_type());
+    const Tensor g_in = readable(g, "g", "[B, H, N]", 3, q.scalar_type());
+    const Tensor d_o_in = readable(d_o, "d_o", "[B, H, N, E]", 4, q.scalar_type());
+    const Backward<T> call(in, o_in, g_in, d_o_in);
+    fastmax::backward(call.args, options, torch_execution());
+    return std::tuple(call.dq, call.dk, call.dv);
   });
 }
 
 /// "direct: ..." or "factorised: ...": the form that such a call takes on this machine, and why.
+/// The outputs that the plan is made for are never written, so they cost address space only.
 std::string plan(const Tensor& q, const Tensor& k, const Tensor& v, std::int64_t p, bool causal,
                  std::string_view method, bool backward) {
   const Options options = make_options(p, std::nullopt, causal, method);
   return with_dtype_of(q, [&]<class T>() {
     const Inputs in(q, k, v, std::nullopt);
-    const BhndView<const T> q_view = bhnd<T>(in.q), k_view = bhnd<T>(in.k), v_view = bhnd<T>(in.v);
     const int threads = static_cast<int>(torch::stable::get_num_threads());
-    const BhndView<T> o = contiguous<T>(nullptr, q_view.B, q_view.H, q_view.N, v_view.D);
-    Plan chosen;
-    if (backward) {
-      const auto like = [](const BhndView<const T>& x) {
-        return contiguous<T>(nullptr, x.B, x.H, x.N, x.D);
-      };
-      chosen = fastmax::plan<T>(
-          BackwardArgs<T>{.q = q_view,
-                          .k = k_view,
-                          .v = v_view,
-                          .o = o,
-                          .g = contiguous<const T>(nullptr, q_view.B, q_view.H, q_view.N),
-                          .d_o = o,
-                          .dq = like(q_view),
-                          .dk = like(k_view),
-                          .dv = like(v_view)},
-          options, threads);
-    } else {
-      chosen = fastmax::plan<T>(ForwardArgs<T>{.q = q_view, .k = k_view, .v = v_view, .o = o},
-                                options, threads);
-    }
-    return std::string(chosen.form == Form::kDirect ? "direct: " : "factorised: ") + chosen.why;
+    const Forward<T> call(in);
+    const Plan plan =
+        backward ? fastmax::plan(Backward<T>(in, call.o, call.g, call.o).args, options, threads)
+                 : fastmax::plan(call.args, options, threads);
+    return std::string(plan.form == Form::kDirect ? "direct: " : "factorised: ") + plan.why;
   });
 }
 
