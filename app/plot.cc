@@ -1,17 +1,15 @@
 #include "app/plot.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <set>
 #include <sstream>
 
 #include "app/error.h"
+#include "app/files.h"
 #include "app/subprocess.h"
 #include "app/table.h"
 
@@ -27,34 +25,6 @@ constexpr const char* kGrid = "#b0808080";  // #AARRGGBB, where gnuplot's A coun
 constexpr int kPanelWidth = 560, kPanelHeight = 400;
 constexpr std::size_t kMostMarkers = 40;  // a line with more points is drawn without them
 constexpr std::size_t kMostTicks = 12;    // more lengths than this get gnuplot's own ticks
-
-/// A file under a temporary name beside its place; commit() renames it, the destructor removes it
-/// otherwise.
-class Draft {
- public:
-  explicit Draft(fs::path file)
-      : file_(std::move(file)),
-        draft_(file_.parent_path() / ("." + file_.stem().string() + "." + std::to_string(getpid()) +
-                                      file_.extension().string())) {}
-  ~Draft() {
-    std::error_code ignored;
-    fs::remove(draft_, ignored);
-  }
-  Draft(const Draft&) = delete;
-  Draft& operator=(const Draft&) = delete;
-
-  const fs::path& path() const { return draft_; }
-  void write(const std::string& content) const {
-    std::ofstream out(draft_, std::ios::binary);
-    out << content;
-    out.close();
-    if (!out) throw WorkError(text("cannot write ", file_.string()));
-  }
-  void commit() const { fs::rename(draft_, file_); }
-
- private:
-  fs::path file_, draft_;
-};
 
 bool drawable(const Plot& plot, double x, double y) {
   return std::isfinite(x) && std::isfinite(y) && (!plot.log_x || x > 0) && (!plot.log_y || y > 0);
@@ -219,17 +189,17 @@ void line_plot(const Plot& plot, const std::string& file) { line_plot(std::vecto
 void line_plot(const std::vector<Plot>& panels, int columns, const std::string& file) {
   require_plot(file);
   const fs::path target(file);
-  const Draft picture(target), data(fs::path(target).replace_extension(".csv")),
-      commands(fs::path(target).replace_extension(".gnuplot"));
-  data.write(csv(panels));
-  commands.write(script(panels, columns, picture.path(), target.extension() == ".svg"));
-  const Finished gnuplot = run_program({"gnuplot", commands.path().string()}, true);
+  const NewFolder scratch(file + ".parts");  // removed in the end, whatever happens
+  const fs::path picture = scratch.path() / target.filename(),
+                 commands = scratch.path() / "commands";
+  write_file(commands, script(panels, columns, picture, target.extension() == ".svg"));
+  const Finished gnuplot = run_program({"gnuplot", commands.string()}, true);
   // gnuplot ends with 0 after some errors; the picture is the proof.
   std::error_code missing;
-  if (gnuplot.exit_code != 0 || fs::file_size(picture.path(), missing) == 0 || missing)
+  if (gnuplot.exit_code != 0 || fs::file_size(picture, missing) == 0 || missing)
     throw WorkError(text("gnuplot could not draw ", file, ": ", gnuplot.output));
-  data.commit();
-  picture.commit();
+  write_file(fs::path(target).replace_extension(".csv"), csv(panels));
+  write_file(target, read_file(picture, "a picture"));
 }
 
 }  // namespace fastmax::app

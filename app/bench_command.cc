@@ -1,0 +1,206 @@
+// `fastmax bench`: the options of a sweep and their errors.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <iostream>
+#include <map>
+
+#include "app/bench.h"
+#include "app/bench_contender.h"
+#include "app/bench_report.h"
+#include "app/commands.h"
+#include "app/error.h"
+#include "app/files.h"
+
+namespace fastmax::app {
+namespace {
+
+struct Arguments {
+  BenchOptions bench;
+  std::string lengths = "256,1k,..16k", causal = "both", dtype = "f32", out, plot;
+  bool json = false;
+};
+
+template <class Items>
+std::string listed(const Items& items) {
+  std::string out;
+  for (const auto& item : items) out += (out.empty() ? "" : ", ") + text(item);
+  return out;
+}
+
+template <class T>
+void require_between(const std::string& option, const std::vector<T>& values, T low, T high) {
+  for (const T x : values)
+    if (x < low || x > high)
+      throw UsageError(text(option, ": expected ", low, " to ", high, ", got ", x));
+}
+
+/// Everything that can be wrong is said before the first measurement.
+BenchOptions validated(const Arguments& a) {
+  BenchOptions options = a.bench;
+  options.lengths = parse_lengths(a.lengths);
+  require_between("--orders", options.orders, 1, 4);
+  require_between<std::int64_t>("--dims", options.dims, 1, 4096);
+  require_between<std::int64_t>("--batch", {options.batch}, 1, 1 << 20);
+  require_between<std::int64_t>("--heads", {options.heads}, 1, 1 << 20);
+  require_between("--threads", options.threads, 1, 1024);
+  require_between("--repeat", {options.repeat}, 1, 1000);
+  require_between("--seconds", {options.seconds}, 0.0, 3600.0);
+  require_between("--limit", {options.limit}, 0.0, 86400.0);
+  const std::map<std::string, std::vector<bool>> masks = {
+      {"0", {false}}, {"1", {true}}, {"both", {false, true}}};
+  if (!masks.contains(a.causal))
+    throw UsageError(text("--causal: expected 0, 1 or both, got '", a.causal, "'"));
+  options.masks = masks.at(a.causal);
+  const std::map<std::string, at::ScalarType> types = {
+      {"f32", at::kFloat}, {"f64", at::kDouble}, {"bf16", at::kBFloat16}};
+  if (!types.contains(a.dtype))
+    throw UsageError(text("--dtype: expected f32, f64 or bf16, got '", a.dtype, "'"));
+  options.dtype = types.at(a.dtype);
+  for (const std::string& method : options.methods) {
+    if (std::count(bench_methods().begin(), bench_methods().end(), method) == 0)
+      throw UsageError(
+          text("--methods: expected some of ", listed(bench_methods()), ", got '", method, "'"));
+    if (options.dtype == at::kBFloat16 && method != "sdpa" && method != "softmax")
+      throw UsageError(
+          text("--dtype bf16: expected --methods sdpa,softmax, the ones with a bf16 kernel, got '",
+               method, "'"));
+  }
+  if (!a.plot.empty()) require_plot(a.plot);
+  for (const std::string& file : {a.out, a.plot}) {
+    const auto folder = std::filesystem::absolute(file).parent_path();
+    if (!file.empty() && !std::filesystem::is_directory(folder))
+      throw UsageError(text("expected an existing folder for ", file, ", got ", folder.string()));
+  }
+  return options;
+}
+
+volatile std::sig_atomic_t stop_asked = 0;
+
+void show_progress(int done, int total, const std::string& what) {
+  const bool terminal = isatty(STDERR_FILENO);
+  std::cerr << (terminal ? "\r\033[2K" : "") << "bench " << done + 1 << "/" << total << "  " << what
+            << (terminal ? "" : "\n") << std::flush;
+}
+
+void run(const Arguments& arguments) {
+  const BenchOptions options = validated(arguments);
+  // The first Ctrl-C keeps what was measured, the second one ends the program at once.
+  const auto previous = std::signal(SIGINT, [](int) {
+    stop_asked = 1;
+    std::signal(SIGINT, SIG_DFL);
+  });
+  const BenchReport report = run_bench(options, show_progress, [] { return stop_asked != 0; });
+  std::signal(SIGINT, previous);
+  if (isatty(STDERR_FILENO)) std::cerr << "\r\033[2K" << std::flush;
+
+  const nlohmann::ordered_json result = document(report);
+  if (!arguments.out.empty()) write_file(arguments.out, result.dump(2) + "\n");
+  if (arguments.json)
+    std::cout << result.dump(2) << "\n" << std::flush;
+  else
+    print(result);
+  if (!arguments.plot.empty()) line_plot(plots_of(result["rows"]), 2, arguments.plot);
+  if (report.interrupted)
+    throw Interrupted(SIGINT, text("stopped after ", report.rows.size(), " measurements",
+                                   arguments.out.empty() ? "" : ", which are in " + arguments.out));
+  if (report.wrong)
+    throw WorkError(
+        text(report.wrong, " of ", report.rows.size(), " answers are wrong and were not timed"));
+}
+
+std::int64_t parse_length(const std::string& text_in) {
+  std::size_t digits = 0;
+  std::int64_t n = 0;
+  try {
+    n = std::stoll(text_in, &digits);
+  } catch (const std::exception&) {
+    digits = 0;
+  }
+  const std::string unit = text_in.substr(digits);
+  const std::int64_t factor = unit.empty()                 ? 1
+                              : unit == "k" || unit == "K" ? 1 << 10
+                              : unit == "M"                ? 1 << 20
+                                                           : 0;
+  if (digits == 0 || factor == 0 || n < 1 || n > (std::int64_t{1} << 40))
+    throw UsageError(text(
+        "--lengths: expected numbers such as 256, 1k (1024) or 1M (1048576), got '", text_in, "'"));
+  return n * factor;
+}
+
+}  // namespace
+
+std::vector<std::int64_t> parse_lengths(const std::string& list) {
+  std::vector<std::int64_t> lengths;
+  std::istringstream items(list);
+  for (std::string item; std::getline(items, item, ',');) {
+    if (!item.starts_with("..")) {
+      lengths.push_back(parse_length(item));
+      continue;
+    }
+    const std::int64_t last = parse_length(item.substr(2));
+    const std::size_t count = lengths.size();
+    if (count < 2 || lengths[count - 1] < 2 * lengths[count - 2])
+      throw UsageError(text("--lengths: '", item,
+                            "' goes on from two lengths of which the second is at least ",
+                            "twice the first, as in 256,1k,..1M; got '", list, "'"));
+    const std::int64_t ratio = lengths[count - 1] / lengths[count - 2];
+    while (lengths.back() <= last / ratio) lengths.push_back(lengths.back() * ratio);
+  }
+  if (lengths.empty()) throw UsageError("--lengths: expected at least one length, got none");
+  return lengths;
+}
+
+void add_bench(CLI::App& app) {
+  auto a = std::make_shared<Arguments>();
+  BenchOptions& b = a->bench;
+  CLI::App* command = app.add_subcommand(
+      "bench", "Time Fastmax against softmax attention and torch.mm, checked against float64");
+  command->add_option("--orders", b.orders, "Orders p of Fastmax")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--dims", b.dims, "Head sizes D (and E)")
+      ->delimiter(',')
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--lengths", a->lengths,
+          "Tokens N (and M): 1k = 1024, 1M = 1048576; A,B,..C goes on with the ratio B / A up to C")
+      ->capture_default_str();
+  command->add_option("--batch", b.batch, "Batch size B")->capture_default_str();
+  command->add_option("--heads", b.heads, "Heads H")->capture_default_str();
+  command->add_option("--causal", a->causal, "0, 1 or both")->capture_default_str();
+  command->add_option("--dtype", a->dtype, "f32, f64, or bf16 (sdpa and softmax only)")
+      ->capture_default_str();
+  command->add_flag(
+      "--backward", b.backward,
+      "Time backward too; its useful_flops are 2.5 times forward's, five products instead of two");
+  command
+      ->add_option(
+          "--methods", b.methods,
+          "fastmax (planned), direct, factorised, sdpa (torch's softmax), softmax (N x M matrix)")
+      ->delimiter(',')
+      ->capture_default_str();
+  command
+      ->add_option("--threads", b.threads,
+                   "Numbers of threads; 1 is timed by its CPU time, more by the wall clock")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--repeat", b.repeat, "Rounds; each times every method once, beside torch.mm")
+      ->capture_default_str();
+  command->add_option("--seconds", b.seconds, "Time after which a method has had rounds enough")
+      ->capture_default_str();
+  command
+      ->add_option("--limit", b.limit,
+                   "Skip calls of direct, sdpa and softmax that should take more seconds than this")
+      ->capture_default_str();
+  command->add_option("--out", a->out, "Write the JSON document to FILE.json");
+  command->add_option("--plot", a->plot, "Draw time and memory against N to FILE.svg or FILE.png");
+  command->add_flag("--json", a->json, "Print the JSON document instead of the table");
+  command->callback([a] { run(*a); });
+}
+
+}  // namespace fastmax::app
