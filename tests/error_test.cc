@@ -93,7 +93,7 @@ TEST(Errors, SayWhatWasExpectedAndWhatCame) {
     forward(in.forward_args, in.options);
     FAIL();
   } catch (const Error& e) {
-    EXPECT_STREQ(e.what(), "fastmax: need q.D == k.D, got 4 and 3");
+    EXPECT_STREQ(e.what(), "fastmax: need k.D == q.D, got 3 and 4");
   }
 }
 
@@ -134,8 +134,8 @@ TEST(Errors, GradientDimsThatDisagree) {
 TEST(Errors, EmptyOrNegativeDims) {
   both_reject("q.D", [](auto& a, Options&, Inputs&) { a.q.D = a.k.D = 0; });
   both_reject("v.D", [](auto& a, Options&, Inputs&) { a.v.D = a.o.D = 0; });
-  both_reject("q.N", [](auto& a, Options&, Inputs&) { a.q.N = a.o.N = a.g.N = -1; });
-  both_reject("k.N", [](auto& a, Options&, Inputs&) { a.k.N = a.v.N = a.key_weight.N = -1; });
+  both_reject("q sizes", [](auto& a, Options&, Inputs&) { a.q.N = a.o.N = a.g.N = -1; });
+  both_reject("k sizes", [](auto& a, Options&, Inputs&) { a.k.N = a.v.N = a.key_weight.N = -1; });
   both_reject("q.B",
               [](auto& a, Options&, Inputs&) { a.q.B = a.k.B = a.v.B = a.o.B = a.g.B = -2; });
 }
@@ -146,8 +146,8 @@ TEST(Errors, HeadsThatAreNotAMultiple) {
 }
 
 TEST(Errors, StridesThatMakeNoSense) {
-  both_reject("q.stride_n", [](auto& a, Options&, Inputs&) { a.q.stride_n = -4; });
-  both_reject("v.stride_b", [](auto& a, Options&, Inputs&) { a.v.stride_b = -1; });
+  both_reject("q strides", [](auto& a, Options&, Inputs&) { a.q.stride_n = -4; });
+  both_reject("v strides", [](auto& a, Options&, Inputs&) { a.v.stride_b = -1; });
   forward_rejects("o.stride_n", [](auto& a, Options&, Inputs&) { a.o.stride_n = 0; });
   forward_rejects("o.stride_n", [](auto& a, Options&, Inputs&) { a.o.stride_n = a.o.D - 1; });
   forward_rejects("o.stride_h", [](auto& a, Options&, Inputs&) { a.o.stride_h = 0; });
@@ -163,7 +163,7 @@ TEST(Errors, KeyWeights) {
 }
 
 TEST(Errors, Options) {
-  both_reject("causal", [](auto& a, Options& o, Inputs&) {
+  both_reject("k.N when causal", [](auto& a, Options& o, Inputs&) {
     o.causal = true;
     a.k.N = a.v.N = a.key_weight.N = 2;
     if constexpr (requires { a.dk; }) a.dk.N = a.dv.N = 2;
