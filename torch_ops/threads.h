@@ -2,21 +2,18 @@
 #pragma once
 #include <torch/csrc/stable/ops.h>
 
-#include <algorithm>
-#include <atomic>
+#include <cstdint>
+#include <functional>
 
 #include "fastmax/execution.h"
 
 namespace fastmax::torch_ops {
 
-/// Idle threads take the next task: causal tasks are not equal, and neither are the cores of a
-/// shared machine. Inside a parallel region of the caller's, torch runs all of it on the calling
-/// thread.
+/// The core asks for one task a thread and shares the work out among them itself. Inside a parallel
+/// region of the caller's, torch runs all of them on the calling thread.
 inline void run_on_torch_threads(int n, const std::function<void(int)>& task) {
-  std::atomic<int> next = 0;
-  const int workers = std::min<int>(n, static_cast<int>(torch::stable::get_num_threads()));
-  torch::stable::parallel_for(0, workers, 1, [&](std::int64_t, std::int64_t) {
-    for (int i = next++; i < n; i = next++) task(i);
+  torch::stable::parallel_for(0, n, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) task(static_cast<int>(i));
   });
 }
 
