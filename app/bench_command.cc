@@ -1,12 +1,11 @@
 // `fastmax bench`: the options of a sweep and their errors.
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <iostream>
 #include <map>
+#include <optional>
 
 #include "app/bench.h"
 #include "app/bench_contender.h"
@@ -14,6 +13,8 @@
 #include "app/commands.h"
 #include "app/error.h"
 #include "app/files.h"
+#include "app/progress.h"
+#include "app/signals.h"
 
 namespace fastmax::app {
 namespace {
@@ -78,25 +79,20 @@ BenchOptions validated(const Arguments& a) {
   return options;
 }
 
-volatile std::sig_atomic_t stop_asked = 0;
-
-void show_progress(int done, int total, const std::string& what) {
-  const bool terminal = isatty(STDERR_FILENO);
-  std::cerr << (terminal ? "\r\033[2K" : "") << "bench " << done + 1 << "/" << total << "  " << what
-            << (terminal ? "" : "\n") << std::flush;
-}
-
 void run(const Arguments& arguments) {
   const BenchOptions options = validated(arguments);
-  // The first Ctrl-C keeps what was measured, the second one ends the program at once.
-  const auto previous = std::signal(SIGINT, [](int) {
-    stop_asked = 1;
-    std::signal(SIGINT, SIG_DFL);
-  });
-  const BenchReport report = run_bench(options, show_progress, [] { return stop_asked != 0; });
-  std::signal(SIGINT, previous);
-  if (isatty(STDERR_FILENO)) std::cerr << "\r\033[2K" << std::flush;
-
+  BenchReport report;
+  {
+    const StopRequest stoppable;
+    std::optional<Progress> bar;
+    report = run_bench(
+        options,
+        [&](int done, int total, const std::string& shape) {
+          if (!bar) bar.emplace("bench", "shapes", total);
+          bar->update(done, shape, true);
+        },
+        [] { return StopRequest::pending() != 0; });
+  }
   const nlohmann::ordered_json result = document(report);
   if (!arguments.out.empty()) write_file(arguments.out, result.dump(2) + "\n");
   if (arguments.json)

@@ -1,6 +1,5 @@
 #include "app/bench_report.h"
 
-#include <sys/resource.h>
 #include <torch/version.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 
 #include "app/error.h"
 #include "app/info.h"
+#include "app/memory.h"
 #include "app/table.h"
 #include "app/version.h"
 #include "fastmax/fastmax.h"
@@ -18,16 +18,6 @@
 namespace fastmax::app {
 
 using Json = nlohmann::ordered_json;
-
-namespace {
-
-std::int64_t peak_memory_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss * 1024;
-}
-
-}  // namespace
 
 Json document(const BenchReport& report) {
   return {{"machine", machine_name()},

@@ -1,0 +1,142 @@
+#include "app/scaling_point.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+#include <vector>
+
+#include "app/error.h"
+#include "app/evaluate.h"
+#include "app/memory.h"
+#include "app/optimiser.h"
+#include "app/subprocess.h"
+
+namespace fastmax::app {
+
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+constexpr int kFewestSteps = 3, kMostSteps = 50;
+constexpr std::int64_t kWarmUpLength = 64;
+
+ModelConfig model_from(const Json& json) {
+  ModelConfig m;
+  json.at("attention").get_to(m.attention);
+  json.at("layers").get_to(m.layers);
+  json.at("heads").get_to(m.heads);
+  json.at("dim").get_to(m.dim);
+  json.at("mlp").get_to(m.mlp);
+  json.at("dropout").get_to(m.dropout);
+  json.at("scale").get_to(m.scale);
+  json.at("vocabulary").get_to(m.vocabulary);
+  json.at("length").get_to(m.length);
+  json.at("classes").get_to(m.classes);
+  json.at("pool_padded").get_to(m.pool_padded);
+  return m;
+}
+
+/// A model with its optimiser and one sequence of random tokens.
+class Trainee {
+ public:
+  explicit Trainee(const ModelConfig& config)
+      : model_(config, 1),
+        optimiser_(model_.parameters(), {}),
+        tokens_(at::randint(config.vocabulary, {1, config.length}, at::kLong)),
+        targets_(config.classes ? at::randint(config.classes, {1}, at::kLong) : tokens_.flatten()) {
+  }
+
+  /// Forward, backward and update; its seconds.
+  double step() {
+    const auto began = std::chrono::steady_clock::now();
+    cross_entropy(model_.forward(tokens_, {}, /*training=*/true), targets_).backward();
+    optimiser_.step(1e-3);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  }
+
+ private:
+  Model model_;
+  AdamW optimiser_;
+  at::Tensor tokens_, targets_;
+};
+
+/// What the child process does. Its answer is one JSON line.
+Json measure(const ModelConfig& config, double budget) {
+  // Code and tables that the first step of any length pages in are not this length's memory.
+  ModelConfig small = config;
+  small.length = std::min(config.length, kWarmUpLength);
+  Trainee(small).step();
+
+  reset_peak_memory();
+  const std::int64_t before = peak_memory_bytes();
+  Trainee trainee(config);
+  std::vector<double> seconds = {trainee.step()};
+  double spent = seconds[0];
+  if (spent < budget) seconds.clear();  // it warmed up; there is time for better ones
+  const auto enough = [&] {
+    const int steps = static_cast<int>(seconds.size());
+    return steps >= kMostSteps || (spent >= budget && steps >= 1) ||
+           (spent * 2 >= budget && steps >= kFewestSteps);
+  };
+  while (!enough()) {
+    seconds.push_back(trainee.step());
+    spent += seconds.back();
+  }
+  std::nth_element(seconds.begin(),
+                   seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2),
+                   seconds.end());
+  return {{"steps", seconds.size()},
+          {"steps_per_second", 1 / seconds[seconds.size() / 2]},
+          {"peak_memory_bytes", peak_memory_bytes() - before}};
+}
+
+}  // namespace
+
+Json model_json(const ModelConfig& m) {
+  return {{"attention", m.attention},
+          {"layers", m.layers},
+          {"heads", m.heads},
+          {"dim", m.dim},
+          {"mlp", m.mlp},
+          {"dropout", m.dropout},
+          {"scale", m.scale},
+          {"vocabulary", m.vocabulary},
+          {"length", m.length},
+          {"classes", m.classes},
+          {"pool_padded", m.pool_padded}};
+}
+
+Json measure_point(const ModelConfig& model, int threads, double seconds) {
+  const Json request = {{"model", model_json(model)}, {"threads", threads}, {"seconds", seconds}};
+  const Finished child = run_program({own_path(), "scaling-point", request.dump()}, false);
+  Json row = {{"attention", model.attention}, {"N", model.length}};
+  const Json answer = Json::parse(child.output, nullptr, /*allow_exceptions=*/false);
+  if (child.exit_code == 0 && answer.is_object()) {
+    row.update(answer);
+    row["tokens_per_second"] =
+        row["steps_per_second"].get<double>() * static_cast<double>(model.length);
+  } else {
+    row["steps_per_second"] = nullptr;
+    row["note"] = child.exit_code == 137 ? std::string("killed: out of memory?")
+                                         : text("ended with exit code ", child.exit_code);
+  }
+  return row;
+}
+
+void add_scaling_point(CLI::App& app) {
+  auto request = std::make_shared<std::string>();
+  CLI::App* point =
+      app.add_subcommand("scaling-point", "One point, for `scaling` itself")->group("");
+  point->add_option("request", *request)->required();
+  point->callback([request] {
+    const Json json = Json::parse(*request);
+    if (json.at("threads") > 0) at::set_num_threads(json.at("threads"));
+    std::cout << measure(model_from(json.at("model")), json.at("seconds")).dump() << "\n";
+  });
+}
+
+}  // namespace fastmax::app
