@@ -10,7 +10,8 @@ struct Error : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
 
-/// require(q.D == k.D, "q.D == k.D, got ", q.D, " and ", k.D) throws "fastmax: need q.D == k.D, got 8 and 4".
+/// require(q.D == k.D, "q.D == k.D, got ", q.D, " and ", k.D) throws "fastmax: need q.D == k.D, got
+/// 8 and 4".
 template <class... Parts>
 void require(bool ok, const Parts&... parts) {
   if (ok) return;

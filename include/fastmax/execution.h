@@ -23,15 +23,15 @@ class Workspace {
   std::size_t size_ = 0;
 };
 
-/// run(n, task) calls task(0) .. task(n - 1), each exactly once, in any order, on any threads, at the
-/// same time or one after the other, and returns when all have returned. Tasks do not throw.
+/// run(n, task) calls task(0) .. task(n - 1), each exactly once, in any order, on any threads, at
+/// the same time or one after the other, and returns when all have returned. Tasks do not throw.
 using ParallelRun = std::function<void(int n, const std::function<void(int)>& task)>;
 
 /// The default runs on a small pool of the library's own, with all the cores this process may use.
 /// Results do not depend on it, to the last bit.
 struct Execution {
   int threads = 0;                 ///< tasks worth starting at once; 0: all cores
-  ParallelRun run;                 ///< empty: the library's pool
+  ParallelRun run = {};            ///< empty: the library's pool
   Workspace* workspace = nullptr;  ///< nullptr: allocated for the call
 };
 

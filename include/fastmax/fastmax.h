@@ -1,16 +1,17 @@
-// The whole public API of Fastmax attention (arXiv 2402.07901). No Highway, CUDA or torch header here.
+// The whole public API of Fastmax attention (arXiv 2402.07901). No Highway, CUDA or torch header
+// here.
 //
 //   o_n = sum_m w_m f(s_nm) v_m / sum_m w_m f(s_nm),   s_nm = scale * q^_n . k^_m,
 //   f(s) = 1 + s + ... + s^p / p!,                     x^ = (x - mean x) / sqrt(var x + 1e-6)
 //
-// over all keys m, or over m <= n + M - N when causal. Every token attends to every other, and the cost
-// is linear in their number: f is an inner product of F = C(D + p, p) features. docs/math.md derives all
-// of it.
+// over all keys m, or over m <= n + M - N when causal. Every token attends to every other, and the
+// cost is linear in their number: f is an inner product of F = C(D + p, p) features. docs/math.md
+// derives all of it.
 //
 // Shapes: q [B, H, N, D], k [B, Hkv, M, D], v [B, Hkv, M, E], o [B, H, N, E], g [B, H, N] and
-// key_weight [B, M], where H is a multiple of Hkv (head h reads key head h / (H / Hkv)). T is float or
-// double. N = 0, M = 0 and B = 0 are legal; a row without keys, or with only zero weights, is zero and
-// has zero gradients.
+// key_weight [B, M], where H is a multiple of Hkv (head h reads key head h / (H / Hkv)). T is float
+// or double. N = 0, M = 0 and B = 0 are legal; a row without keys, or with only zero weights, is
+// zero and has zero gradients.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -30,15 +31,16 @@ enum class Form : std::uint8_t {
 };
 
 struct Options {
-  int p = 2;                    ///< order of f, 1 to 4
-  bool causal = false;          ///< row n attends to keys m <= n + M - N; needs N <= M
+  int p = 2;                         ///< order of f, 1 to 4
+  bool causal = false;               ///< row n attends to keys m <= n + M - N; needs N <= M
   std::optional<double> scale = {};  ///< none: default_scale(p, D)
   Form form = Form::kAuto;
-  int chunk = 0;  ///< keys that join the state at a time (a multiple of 64); 0: planned
+  int chunk = 0;  ///< tokens that join the state at a time (a multiple of 64, at most 1024 are
+                  ///< used); 0: planned
 };
 
-/// 1 for even p, whose f is positive everywhere (the paper's choice); for odd p the largest scale for which
-/// no weight can be negative: 1/D for p = 1, 1.5960716/D for p = 3 (docs/math.md 6).
+/// 1 for even p, whose f is positive everywhere (the paper's choice); for odd p the largest scale
+/// for which no weight can be negative: 1/D for p = 1, 1.5960716/D for p = 3 (docs/math.md 6).
 double default_scale(int p, std::int64_t D);
 
 template <class T>
@@ -72,8 +74,9 @@ struct Plan {
 template <class T>
 void forward(const ForwardArgs<T>& args, const Options& options = {}, const Execution& = {});
 
-/// The exact gradient, through the normalisation. Saved for it: q, k, v, o and g, O(N D) numbers. Costs about
-/// two and a half times forward. Same rules as forward; grouped heads sum into their key head.
+/// The exact gradient, through the normalisation. Saved for it: q, k, v, o and g, O(N D) numbers.
+/// Costs about two and a half times forward. Same rules as forward; grouped heads sum into their
+/// key head.
 template <class T>
 void backward(const BackwardArgs<T>& args, const Options& options = {}, const Execution& = {});
 
@@ -83,8 +86,8 @@ Plan plan(const ForwardArgs<T>& args, const Options& options = {}, int threads =
 template <class T>
 Plan plan(const BackwardArgs<T>& args, const Options& options = {}, int threads = 0);
 
-/// The instruction set that kernels run on ("AVX3", "AVX2", "NEON", ...), and all that this build and
-/// CPU offer, best first, separated by spaces.
+/// The instruction set that kernels run on ("AVX3", "AVX2", "NEON", ...), and all that this build
+/// and CPU offer, best first, separated by spaces.
 const char* target_name();
 const char* target_names();
 

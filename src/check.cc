@@ -1,0 +1,178 @@
+#include "src/check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+namespace fastmax {
+namespace {
+
+template <class T>
+struct Range {
+  const T *begin, *end;
+};
+
+template <class T>
+bool empty(const BhndView<T>& x) {
+  return x.B == 0 || x.H == 0 || x.N == 0 || x.D == 0;
+}
+
+template <class T>
+Range<T> range(const BhndView<const T>& x) {
+  return {x.data,
+          x.data + (x.B - 1) * x.stride_b + (x.H - 1) * x.stride_h + (x.N - 1) * x.stride_n + x.D};
+}
+
+/// Sizes are not negative, their product and the farthest offset fit, strides and data make sense.
+template <class T>
+void check_view(const char* name, const BhndView<const T>& x) {
+  require(x.B >= 0 && x.H >= 0 && x.N >= 0, name, " sizes >= 0, got B ", x.B, ", H ", x.H, ", N ",
+          x.N);
+  require(x.D >= 1, name, ".D >= 1, got ", x.D);
+  require(x.stride_b >= 0 && x.stride_h >= 0 && x.stride_n >= 0, name, " strides >= 0, got ",
+          x.stride_b, ", ", x.stride_h, ", ", x.stride_n);
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max() / 64;
+  double elements = static_cast<double>(x.B) * static_cast<double>(x.H) * static_cast<double>(x.N) *
+                    static_cast<double>(x.D);
+  double reach = static_cast<double>(x.B) * static_cast<double>(x.stride_b) +
+                 static_cast<double>(x.H) * static_cast<double>(x.stride_h) +
+                 static_cast<double>(x.N) * static_cast<double>(x.stride_n) +
+                 static_cast<double>(x.D);
+  require(std::max(elements, reach) < static_cast<double>(kMost), name,
+          " sizes whose product fits in 57 bits, got [", x.B, ", ", x.H, ", ", x.N, ", ", x.D, "]");
+  require(x.data != nullptr || empty(x), name, ".data != nullptr, got nullptr for [", x.B, ", ",
+          x.H, ", ", x.N, ", ", x.D, "]");
+}
+
+/// Rows of an output must not share elements.
+template <class T>
+void check_output(const char* name, const BhndView<T>& x) {
+  check_view<T>(name, x);
+  require(x.N <= 1 || x.stride_n >= x.D, name, ".stride_n >= ", name, ".D, got ", x.stride_n,
+          " and ", x.D);
+  require(x.H <= 1 || x.stride_h >= x.D, name, ".stride_h >= ", name, ".D, got ", x.stride_h,
+          " and ", x.D);
+  require(x.B <= 1 || x.stride_b >= x.D, name, ".stride_b >= ", name, ".D, got ", x.stride_b,
+          " and ", x.D);
+}
+
+/// Interleaved views of one array, such as q, k and v of one projection, are told apart by their
+/// equal strides.
+template <class T>
+void check_apart(const char* out_name, const BhndView<T>& out, const char* in_name,
+                 const BhndView<const T>& in) {
+  if (empty(out) || empty(in)) return;
+  const auto a = range<T>(out), b = range<T>(in);
+  if (a.end <= b.begin || b.end <= a.begin) return;
+  const bool interleaved = out.stride_b == in.stride_b && out.stride_h == in.stride_h &&
+                           out.stride_n == in.stride_n &&
+                           std::abs(a.begin - b.begin) >= std::max(out.D, in.D);
+  require(interleaved, out_name, " apart from ", in_name, ", got overlapping memory");
+}
+
+template <class T>
+void check_same(const char* name, const BhndView<const T>& x, const char* like_name, std::int64_t B,
+                std::int64_t H, std::int64_t N, std::int64_t D) {
+  require(x.B == B, name, ".B == ", like_name, ".B, got ", x.B, " and ", B);
+  require(x.H == H, name, ".H == ", like_name, ".H, got ", x.H, " and ", H);
+  require(x.N == N, name, ".N == ", like_name, ".N, got ", x.N, " and ", N);
+  require(x.D == D, name, ".D == ", like_name, ".D, got ", x.D, " and ", D);
+}
+
+template <class Args, class T>
+void check_common(const Args& a, const Options& options, const BnView<const T>& weight) {
+  require(options.p >= 1 && options.p <= 4, "p in 1..4, got ", options.p);
+  require(!options.scale || (std::isfinite(*options.scale) && *options.scale > 0),
+          "scale > 0 and finite, got ", options.scale.value_or(0));
+  require(options.chunk >= 0 && options.chunk % 64 == 0,
+          "chunk a multiple of 64 (0: planned), got ", options.chunk);
+  check_view<T>("q", a.q);
+  check_view<T>("k", a.k);
+  check_view<T>("v", a.v);
+  require(a.k.B == a.q.B, "k.B == q.B, got ", a.k.B, " and ", a.q.B);
+  require(a.k.D == a.q.D, "k.D == q.D, got ", a.k.D, " and ", a.q.D);
+  require(a.v.B == a.q.B, "v.B == q.B, got ", a.v.B, " and ", a.q.B);
+  require(a.v.H == a.k.H, "v.H == k.H, got ", a.v.H, " and ", a.k.H);
+  require(a.v.N == a.k.N, "v.N == k.N, got ", a.v.N, " and ", a.k.N);
+  require(a.k.H == a.q.H || (a.k.H > 0 && a.q.H % a.k.H == 0), "q.H a multiple of k.H, got ", a.q.H,
+          " and ", a.k.H);
+  require(!options.causal || a.q.N <= a.k.N,
+          "q.N <= k.N when causal (the last query sees every key), got ", a.q.N, " and ", a.k.N);
+  // The state is the largest array of the library's own.
+  double features = 1;
+  for (int i = 1; i <= options.p; ++i) features = features * static_cast<double>(a.q.D + i) / i;
+  require(features * static_cast<double>(a.v.D) < 0x1p40,
+          "features of order p in D dimensions times E below 2^40, got p ", options.p, ", D ",
+          a.q.D, ", E ", a.v.D);
+
+  if (!weight.data) return;
+  require(weight.B == a.k.B, "key_weight.B == k.B, got ", weight.B, " and ", a.k.B);
+  require(weight.N == a.k.N, "key_weight.N == k.N, got ", weight.N, " and ", a.k.N);
+  require(weight.stride_b >= 0, "key_weight.stride_b >= 0, got ", weight.stride_b);
+  for (std::int64_t b = 0; b < weight.B; ++b) {
+    const T* row = weight.row(b);
+    for (std::int64_t m = 0; m < weight.N; ++m) {
+      require(row[m] >= 0 && row[m] <= std::numeric_limits<T>::max(),
+              "key_weight >= 0 and finite, got ", row[m], " at [", b, ", ", m, "]");
+    }
+  }
+}
+
+template <class T>
+void check_denominators(const BhnView<const T>& g, std::int64_t B, std::int64_t H, std::int64_t N) {
+  require(g.B == B, "g.B == q.B, got ", g.B, " and ", B);
+  require(g.H == H, "g.H == q.H, got ", g.H, " and ", H);
+  require(g.N == N, "g.N == q.N, got ", g.N, " and ", N);
+  require(g.stride_b >= 0 && g.stride_h >= 0, "g strides >= 0, got ", g.stride_b, ", ", g.stride_h);
+}
+
+}  // namespace
+
+template <class T>
+void check(const ForwardArgs<T>& a, const Options& options) {
+  check_common(a, options, a.key_weight);
+  check_output("o", a.o);
+  check_same<T>("o", a.o, "q", a.q.B, a.q.H, a.q.N, a.o.D);
+  require(a.o.D == a.v.D, "o.D == v.D, got ", a.o.D, " and ", a.v.D);
+  if (a.g.data) check_denominators<T>(a.g, a.q.B, a.q.H, a.q.N);
+  check_apart<T>("o", a.o, "q", a.q);
+  check_apart<T>("o", a.o, "k", a.k);
+  check_apart<T>("o", a.o, "v", a.v);
+}
+
+template <class T>
+void check(const BackwardArgs<T>& a, const Options& options) {
+  check_common(a, options, a.key_weight);
+  check_view<T>("o", a.o);
+  check_same<T>("o", a.o, "q", a.q.B, a.q.H, a.q.N, a.o.D);
+  require(a.o.D == a.v.D, "o.D == v.D, got ", a.o.D, " and ", a.v.D);
+  check_view<T>("d_o", a.d_o);
+  check_same<T>("d_o", a.d_o, "o", a.o.B, a.o.H, a.o.N, a.o.D);
+  require(a.g.data != nullptr || empty(a.q), "g as forward wrote it, got none");
+  if (a.g.data) check_denominators<T>(a.g, a.q.B, a.q.H, a.q.N);
+  check_output("dq", a.dq);
+  check_same<T>("dq", a.dq, "q", a.q.B, a.q.H, a.q.N, a.q.D);
+  check_output("dk", a.dk);
+  check_same<T>("dk", a.dk, "k", a.k.B, a.k.H, a.k.N, a.k.D);
+  check_output("dv", a.dv);
+  check_same<T>("dv", a.dv, "v", a.v.B, a.v.H, a.v.N, a.v.D);
+  const struct {
+    const char* name;
+    BhndView<T> view;
+  } outputs[] = {{"dq", a.dq}, {"dk", a.dk}, {"dv", a.dv}};
+  const struct {
+    const char* name;
+    BhndView<const T> view;
+  } inputs[] = {{"q", a.q}, {"k", a.k}, {"v", a.v}, {"o", a.o}, {"d_o", a.d_o}};
+  for (const auto& out : outputs) {
+    for (const auto& in : inputs) check_apart<T>(out.name, out.view, in.name, in.view);
+  }
+}
+
+template void check(const ForwardArgs<float>&, const Options&);
+template void check(const ForwardArgs<double>&, const Options&);
+template void check(const BackwardArgs<float>&, const Options&);
+template void check(const BackwardArgs<double>&, const Options&);
+
+}  // namespace fastmax

@@ -1,0 +1,169 @@
+// The direct form, backward: one pass, keys outer, five products a tile.
+//
+//   u = d_o / g,  c = -u . o                                                    e_nm = u_n . v_m +
+//   c_n lanes = keys, rows = queries: T [64 queries][64 keys] = 1 + s                 K
+//   multiply-adds an element dS = f'(s) e,  F = f(s)                         E, the epilogue in
+//   registers dK^T[K][64 keys]    += kappa_q^T dS dV^T[E][64 keys]    += u^T F dQ  [64 queries][K]
+//   += dS kappa_k               the only product with dims across lanes
+//
+// Keys outer, because then one array of length N is streamed (dQ) and not two. Four panels of keys
+// share a pass over the queries, or dQ would come from memory too often at D = 128.
+#include "src/cpu/kernels.h"
+#include "src/cpu/scratch.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "src/cpu/direct_backward.cc"
+#include "hwy/foreach_target.h"  // re-includes this file once per instruction set
+#include "hwy/highway.h"
+#include "src/cpu/direct-inl.h"
+#include "src/cpu/output-inl.h"
+#include "src/cpu/pack-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fastmax::cpu::HWY_NAMESPACE {
+
+template <class T, int P>
+class DirectBackward {
+ public:
+  using Shared = DirectBackwardShared<T>;
+  using Worker = DirectBackwardWorker<T>;
+
+  DirectBackward(const BackwardCall<T>& call, const Team&, std::byte* workspace)
+      : call_(call),
+        shape_(call.args),
+        score_(call.score),
+        ld_(padded<T>(shape_.K)),
+        workspace_(workspace) {}
+
+  void run(const Team& team) const {
+    run_groups<Shared, Worker>(
+        shape_, team, workspace_,
+        [&](std::size_t group, const Shared& shared, const auto& workers, const Team& inner) {
+          const std::size_t b = group / shape_.Hkv, h = group % shape_.Hkv;
+          const std::size_t panels = shape_.heads * shape_.query_panels;
+          inner.for_each(panels, [&](std::size_t worker, std::size_t panel) {
+            pack_queries(b, h, panel, shared, workers[worker]);
+          });
+          const std::size_t parts = gradient_parts(shape_), blocks = key_blocks(shape_);
+          inner.for_each(parts, [&](std::size_t worker, std::size_t part) {
+            T* dq = shared.dq + part * gradient_part_size<T>(shape_);
+            std::fill_n(dq, gradient_part_size<T>(shape_), T{0});
+            for (std::size_t i = blocks * part / parts; i < blocks * (part + 1) / parts; ++i) {
+              const std::size_t first = i * kKeyPanels;
+              attend(b, h, first, std::min(kKeyPanels, shape_.key_panels - first), shared, dq,
+                     workers[worker]);
+            }
+          });
+          inner.for_each(panels, [&](std::size_t worker, std::size_t panel) {
+            write_dq(b, h, panel, shared, workers[worker]);
+          });
+        });
+  }
+
+ private:
+  GradientPanel<T> query_panel(const Shared& shared, std::size_t panel) const {
+    return {shared.x + panel * shape_.dims * kPanel, shared.u + panel * shape_.channels * kPanel,
+            panel_tokens(shape_.N, panel % shape_.query_panels)};
+  }
+
+  void pack_queries(std::size_t b, std::size_t key_head, std::size_t panel, const Shared& shared,
+                    const Worker& w) const {
+    const std::size_t head = key_head * shape_.heads + panel / shape_.query_panels;
+    const std::size_t i = panel % shape_.query_panels, first = i * kPanel,
+                      n = panel_tokens(shape_.N, i);
+    const auto q = call_.args.q.head(b, head);
+    pack_kappa(q[first].data(), q.stride, n, shape_.D, call_.scale,
+               shared.x + panel * shape_.dims * kPanel, shared.inverse + panel * kPanel);
+    pack_output_gradients(call_, shape_, b, head, first, n,
+                          shared.u + panel * shape_.channels * kPanel, shared.c + panel * kPanel,
+                          w.dV);
+  }
+
+  /// `panels` panels of keys from panel `first` against all queries that see them.
+  void attend(std::size_t b, std::size_t key_head, std::size_t first, std::size_t panels,
+              const Shared& shared, T* dq, const Worker& w) const {
+    const auto k = call_.args.k.head(b, key_head), v = call_.args.v.head(b, key_head);
+    const T* weight = call_.args.key_weight.row(b);
+    const std::size_t x_size = shape_.dims * kPanel, v_size = shape_.channels * kPanel;
+    for (std::size_t i = 0; i < panels; ++i) {
+      const std::size_t from = (first + i) * kPanel, n = panel_tokens(shape_.M, first + i);
+      pack_kappa(k[from].data(), k.stride, n, shape_.D, T{1}, w.keys + i * x_size,
+                 w.inverse + i * kPanel);
+      pack_plain(v[from].data(), v.stride, n, shape_.E, w.values + i * v_size);
+      for (std::size_t j = 0; j < kPanel; ++j) {
+        w.weight[i * kPanel + j] = j >= n ? T{0} : weight ? weight[from + j] : T{1};
+      }
+      panel_to_rows(w.keys + i * x_size, shape_.dims, w.weight + i * kPanel,
+                    w.rows + i * kPanel * ld_, ld_);
+    }
+    std::fill_n(w.dX, panels * x_size, T{0});
+    std::fill_n(w.dV, panels * v_size, T{0});
+
+    for (std::size_t panel = 0; panel < shape_.heads * shape_.query_panels; ++panel) {
+      const auto q = query_panel(shared, panel);
+      const std::size_t q_from = panel % shape_.query_panels * kPanel;
+      for (std::size_t i = 0; i < panels; ++i) {
+        const GradientPanel<T> keys{w.keys + i * x_size, w.values + i * v_size,
+                                    panel_tokens(shape_.M, first + i)};
+        // Row n sees lane m if m <= n + delta.
+        const auto delta = call_.causal ? static_cast<std::int64_t>(q_from) + shape_.offset -
+                                              static_cast<std::int64_t>((first + i) * kPanel)
+                                        : static_cast<std::int64_t>(kPanel);
+        if (delta + static_cast<std::int64_t>(q.n) <= 0) continue;
+        backward_keys(score_, q, shared.c + panel * kPanel, keys, shape_.K, shape_.E, delta, w.F,
+                      w.dS, w.dX + i * x_size, w.dV + i * v_size);
+        product<By::kRow>(round_up(q.n, kRows), ld_ / kLanes<T>, keys.n, w.dS, kPanel,
+                          w.rows + i * kPanel * ld_, ld_,
+                          StoreOrAdd<T>{dq + panel * kPanel * ld_, ld_, true});
+      }
+    }
+    const auto dk = call_.args.dk.head(b, key_head), dv = call_.args.dv.head(b, key_head);
+    for (std::size_t i = 0; i < panels; ++i) {
+      const std::size_t from = (first + i) * kPanel, n = panel_tokens(shape_.M, first + i);
+      unpack_kappa_gradient(w.dX + i * x_size, w.keys + i * x_size, w.inverse + i * kPanel,
+                            shape_.D, T{1}, w.weight + i * kPanel, n, dk[from].data(), dk.stride);
+      unpack_plain(w.dV + i * v_size, shape_.E, w.weight + i * kPanel, n, dv[from].data(),
+                   dv.stride);
+    }
+  }
+
+  void write_dq(std::size_t b, std::size_t key_head, std::size_t panel, const Shared& shared,
+                const Worker& w) const {
+    const std::size_t head = key_head * shape_.heads + panel / shape_.query_panels;
+    const std::size_t i = panel % shape_.query_panels, first = i * kPanel,
+                      n = panel_tokens(shape_.N, i);
+    T* sum = shared.dq + panel * kPanel * ld_;
+    for (std::size_t part = 1; part < gradient_parts(shape_); ++part) {
+      add(sum, sum + part * gradient_part_size<T>(shape_), n * ld_);
+    }
+    pack_plain(sum, ld_, n, shape_.K, w.dX);
+    const auto dq = call_.args.dq.head(b, head);
+    unpack_kappa_gradient(w.dX, shared.x + panel * shape_.dims * kPanel,
+                          shared.inverse + panel * kPanel, shape_.D, call_.scale,
+                          static_cast<const T*>(nullptr), n, dq[first].data(), dq.stride);
+  }
+
+  const BackwardCall<T>& call_;
+  const Geometry shape_;
+  const Score<T, P> score_;
+  const std::size_t ld_;
+  std::byte* const workspace_;
+};
+
+FASTMAX_INSTANTIATE(direct_backward, BackwardCall, DirectBackward)
+
+}  // namespace fastmax::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace fastmax::cpu {
+FASTMAX_DISPATCH(direct_backward, BackwardCall)
+
+template <class T>
+std::size_t direct_backward_bytes(const BackwardCall<T>& call, std::size_t threads) {
+  return groups_workspace<DirectBackwardShared<T>, DirectBackwardWorker<T>>(Geometry(call.args),
+                                                                            threads);
+}
+FASTMAX_WORKSPACE(direct_backward, BackwardCall)
+}  // namespace fastmax::cpu
+#endif

@@ -1,0 +1,388 @@
+// The factorised form, backward, from q, k, v, o and g alone.
+//
+//   u = d_o / g,  c = -u . o,  d~ = [u, c]                              t_f = M_f . u + y_f c
+//   M_f  = w_f sum_m w_m phi_f(k_m) [v_m, 1]                            dq = J_phi(q)^T t
+//   R_f  = w_f sum_n phi_f(q_n) d~_n                                    dk = w_m J_phi(k)^T (R v~)
+//                                                                       dv = w_m R^T phi(k),
+//                                                                       without its last entry
+//
+// Five passes over a state against forward's two: M and R are built, dq comes through M, dk and dv
+// through R. Unmasked, each state is complete before it is read. Causal, dq needs the keys before
+// it (a scan forwards with M), dk and dv the queries after (a scan backwards with R); inside a
+// chunk the gradient is computed directly, dq in the first scan and dk, dv in the second. That
+// repeats two small products and keeps nothing between scans.
+#include "src/cpu/kernels.h"
+#include "src/cpu/scratch.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "src/cpu/factorised_backward.cc"
+#include "hwy/foreach_target.h"  // re-includes this file once per instruction set
+#include "hwy/highway.h"
+#include "src/cpu/direct-inl.h"
+#include "src/cpu/output-inl.h"
+#include "src/cpu/state-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fastmax::cpu::HWY_NAMESPACE {
+
+template <class T, int P>
+class FactorisedBackward {
+ public:
+  using Shared = FactorisedBackwardShared<T>;
+  using Worker = FactorisedBackwardWorker<T>;
+  using Tokens = FactorisedGradientTokens<T>;
+
+  FactorisedBackward(const BackwardCall<T>& call, const Team& team, std::byte* workspace)
+      : call_(call), shape_(call, team.size()), score_(call.score), workspace_(workspace) {}
+
+  void run(const Team& team) const {
+    run_groups<Shared, Worker>(
+        shape_, team, workspace_,
+        [&](std::size_t group, const Shared& shared, const auto& workers, const Team& inner) {
+          const std::size_t b = group / shape_.Hkv, h = group % shape_.Hkv;
+          feature_weights(shape_.table, call_.unit_coefficients(), shared.weight);
+          for (const auto* state : {&shared.M, &shared.R}) {
+            std::fill_n(state->M, shape_.features * shape_.value_stride, T{0});
+            std::fill_n(state->y, shape_.features, T{0});
+          }
+          const std::size_t before =
+              call_.causal ? static_cast<std::size_t>(shape_.offset) : shape_.M;
+          join_keys_before(b, h, before, shared, workers, inner);
+          if (call_.causal) {
+            for (std::size_t first = 0; first < shape_.query_panels; first += shape_.span) {
+              scan(Direction::kForwards, b, h, first, shared, workers, inner);
+            }
+            for (std::size_t first = round_up(shape_.query_panels, shape_.span); first > 0;) {
+              first -= shape_.span;
+              scan(Direction::kBackwards, b, h, first, shared, workers, inner);
+            }
+          } else {
+            join_all_queries(b, h, shared, workers, inner);
+            read_queries(b, h, shared, workers, inner);
+          }
+          read_keys(b, h, before, shared, workers, inner);
+        });
+  }
+
+ private:
+  enum class Direction : unsigned char { kForwards, kBackwards };
+
+  /// kappa, u, c, 1/std of panel `panel` of one head into slot `slot`; with `rows`, u as rows too.
+  JoiningPanel<T> pack_query(std::size_t b, std::size_t head, std::size_t panel, const Tokens& to,
+                             std::size_t slot, T* scratch) const {
+    const auto q = call_.args.q.head(b, head);
+    const std::size_t n = panel_tokens(shape_.N, panel), first = panel * kPanel;
+    T* x = to.queries.x + slot * x_size();
+    T* u = to.queries.u + slot * v_size();
+    T* c = to.queries.c + slot * kPanel;
+    T* rows = to.u_rows + slot * kPanel * shape_.value_stride;
+    pack_kappa(q[first].data(), q.stride, n, shape_.D, call_.scale, x,
+               to.queries.inverse + slot * kPanel);
+    pack_output_gradients(call_, shape_, b, head, first, n, u, c, scratch);
+    panel_to_rows(u, shape_.channels, static_cast<const T*>(nullptr), rows, shape_.value_stride);
+    return {x, n, nullptr, rows, shape_.value_stride, c};
+  }
+  JoiningPanel<T> pack_key(std::size_t b, std::size_t h, std::size_t first, std::size_t n,
+                           const Tokens& to, std::size_t slot) const {
+    const auto v = call_.args.v.head(b, h);
+    pack_plain(v[first].data(), v.stride, n, shape_.E, to.values + slot * v_size());
+    return pack_joining(shape_, call_.args.k.head(b, h), v, call_.args.key_weight.row(b), first, n,
+                        to.keys, slot);
+  }
+
+  template <class WorkersOf>
+  void join_keys_before(std::size_t b, std::size_t h, std::size_t tokens, const Shared& shared,
+                        const WorkersOf& workers, const Team& team) const {
+    const std::size_t slices = join_slices(team);
+    team.for_each(slices, [&](std::size_t worker, std::size_t slice) {
+      const Worker w = workers[worker];
+      JoiningPanel<T> panels[kMaxChunk];
+      join_keys(shape_, shared.M, call_.args.k.head(b, h), call_.args.v.head(b, h),
+                call_.args.key_weight.row(b), 0, tokens, shape_.slice_begin(slice, slices),
+                shape_.slice_begin(slice + 1, slices), w.tokens.keys, panels, w.S);
+    });
+  }
+
+  template <class WorkersOf>
+  void join_all_queries(std::size_t b, std::size_t h, const Shared& shared,
+                        const WorkersOf& workers, const Team& team) const {
+    const std::size_t slices = join_slices(team), panels = shape_.heads * shape_.query_panels;
+    team.for_each(slices, [&](std::size_t worker, std::size_t slice) {
+      const Worker w = workers[worker];
+      for (std::size_t first = 0; first < panels; first += shape_.chunk) {
+        const std::size_t count = std::min(shape_.chunk, panels - first);
+        JoiningPanel<T> queries[kMaxChunk];
+        for (std::size_t i = 0; i < count; ++i) {
+          const std::size_t panel = first + i;
+          queries[i] = pack_query(b, h * shape_.heads + panel / shape_.query_panels,
+                                  panel % shape_.query_panels, w.tokens, i, w.dV);
+        }
+        for (std::size_t block = shape_.slice_begin(slice, slices);
+             block < shape_.slice_begin(slice + 1, slices); ++block) {
+          for (std::size_t i = 0; i < count; ++i) {
+            join_state(shape_, shared.R, shape_.table.blocks[block], queries[i], w.S);
+          }
+        }
+      }
+    });
+  }
+
+  /// Unmasked: dq of every query through M.
+  template <class WorkersOf>
+  void read_queries(std::size_t b, std::size_t h, const Shared& shared, const WorkersOf& workers,
+                    const Team& team) const {
+    const std::size_t items = divide_up(shape_.query_panels, shape_.chunk);
+    team.for_each(shape_.heads * items, [&](std::size_t worker, std::size_t item) {
+      const Worker w = workers[worker];
+      const std::size_t head = h * shape_.heads + item / items, first = item % items * shape_.chunk;
+      const std::size_t count = std::min(shape_.chunk, shape_.query_panels - first);
+      for (std::size_t i = 0; i < count; ++i) pack_query(b, head, first + i, w.tokens, i, w.dV);
+      std::fill_n(w.dX, count * x_size(), T{0});
+      for (std::size_t block = 0; block < shape_.table.blocks.size(); ++block) {
+        for (std::size_t i = 0; i < count; ++i) {
+          through_M(shared.M, shape_.table.blocks[block], w.tokens, i,
+                    panel_tokens(shape_.N, first + i), w.dX + i * x_size(), w.S);
+        }
+      }
+      for (std::size_t i = 0; i < count; ++i)
+        write_dq(b, head, first + i, w.tokens, i, w.dX + i * x_size());
+    });
+  }
+
+  /// dk and dv of the first `tokens` keys, which every query sees, through the complete R.
+  template <class WorkersOf>
+  void read_keys(std::size_t b, std::size_t h, std::size_t tokens, const Shared& shared,
+                 const WorkersOf& workers, const Team& team) const {
+    const std::size_t panels = divide_up(tokens, kPanel);
+    team.for_each(divide_up(panels, shape_.chunk), [&](std::size_t worker, std::size_t item) {
+      const Worker w = workers[worker];
+      const std::size_t first = item * shape_.chunk, count = std::min(shape_.chunk, panels - first);
+      for (std::size_t i = 0; i < count; ++i) {
+        pack_key(b, h, (first + i) * kPanel, panel_tokens(tokens, first + i), w.tokens, i);
+      }
+      std::fill_n(w.dX, count * x_size(), T{0});
+      std::fill_n(w.dV, count * v_size(), T{0});
+      for (std::size_t block = 0; block < shape_.table.blocks.size(); ++block) {
+        for (std::size_t i = 0; i < count; ++i) {
+          through_R(shared.R, shape_.table.blocks[block], w.tokens, i,
+                    panel_tokens(tokens, first + i), w.dX + i * x_size(), w.dV + i * v_size(), w.S);
+        }
+      }
+      for (std::size_t i = 0; i < count; ++i) {
+        write_dk_dv(b, h, (first + i) * kPanel, panel_tokens(tokens, first + i), w.tokens, i,
+                    w.dX + i * x_size(), w.dV + i * v_size());
+      }
+    });
+  }
+
+  /// Causal: the span of panels from `first`. Forwards: dq, and its keys join M. Backwards: dk and
+  /// dv, and its queries join R.
+  template <class WorkersOf>
+  void scan(Direction direction, std::size_t b, std::size_t h, std::size_t first,
+            const Shared& shared, const WorkersOf& workers, const Team& team) const {
+    const std::size_t count = std::min(shape_.span, shape_.query_panels - first);
+    JoiningPanel<T> keys[FactorisedShape::kSpan + kMaxChunk];
+    team.for_each(count, [&](std::size_t worker, std::size_t i) {
+      const Worker w = workers[worker];
+      keys[i] = pack_key(b, h, static_cast<std::size_t>(shape_.offset) + (first + i) * kPanel,
+                         panel_tokens(shape_.N, first + i), shared.tokens, i);
+      for (std::size_t head = 0; head < shape_.heads; ++head) {
+        pack_query(b, h * shape_.heads + head, first + i, shared.tokens, head * shape_.span + i,
+                   w.dV);
+      }
+    });
+    const std::size_t chunks = divide_up(count, shape_.chunk);
+    team.for_each(shape_.slices, [&](std::size_t worker, std::size_t slice) {
+      const Worker w = workers[worker];
+      for (std::size_t i = 0; i < chunks; ++i) {
+        if (direction == Direction::kForwards) {
+          queries_then_keys(slice, first, i * shape_.chunk, count, keys, shared, w.S);
+        } else {
+          keys_then_queries(slice, first, (chunks - 1 - i) * shape_.chunk, count, shared, w.S);
+        }
+      }
+    });
+    if (direction == Direction::kForwards) {
+      team.for_each(shape_.heads * count, [&](std::size_t worker, std::size_t item) {
+        finish_queries(b, h, first, item / count, item % count, keys, shared, workers[worker]);
+      });
+    } else {
+      team.for_each(count, [&](std::size_t worker, std::size_t panel) {
+        finish_keys(b, h, first, panel, count, shared, workers[worker]);
+      });
+    }
+  }
+
+  bool has_past(std::size_t panel) const { return shape_.offset > 0 || panel >= shape_.chunk; }
+  bool has_future(std::size_t chunk_begin) const {
+    return chunk_begin + shape_.chunk < shape_.query_panels;
+  }
+
+  void queries_then_keys(std::size_t slice, std::size_t first, std::size_t chunk, std::size_t count,
+                         const JoiningPanel<T>* keys, const Shared& shared, T* S) const {
+    const std::size_t end = std::min(chunk + shape_.chunk, count);
+    const bool past = has_past(first + chunk), future = has_future(first + chunk);
+    for (std::size_t head = 0; past && head < shape_.heads; ++head) {
+      std::fill_n(dX(shared, slice, head, chunk), (end - chunk) * x_size(), T{0});
+    }
+    for (std::size_t block = shape_.slice_begin(slice, shape_.slices);
+         block < shape_.slice_begin(slice + 1, shape_.slices); ++block) {
+      for (std::size_t head = 0; past && head < shape_.heads; ++head) {
+        for (std::size_t i = chunk; i < end; ++i) {
+          through_M(shared.M, shape_.table.blocks[block], shared.tokens, head * shape_.span + i,
+                    panel_tokens(shape_.N, first + i), dX(shared, slice, head, i), S);
+        }
+      }
+      for (std::size_t i = chunk; future && i < end; ++i) {
+        join_state(shape_, shared.M, shape_.table.blocks[block], keys[i], S);
+      }
+    }
+  }
+
+  void keys_then_queries(std::size_t slice, std::size_t first, std::size_t chunk, std::size_t count,
+                         const Shared& shared, T* S) const {
+    const std::size_t end = std::min(chunk + shape_.chunk, count);
+    const bool past = has_past(first + chunk), future = has_future(first + chunk);
+    if (future) {
+      std::fill_n(dX(shared, slice, 0, chunk), (end - chunk) * x_size(), T{0});
+      std::fill_n(dV(shared, slice, chunk), (end - chunk) * v_size(), T{0});
+    }
+    for (std::size_t block = shape_.slice_begin(slice, shape_.slices);
+         block < shape_.slice_begin(slice + 1, shape_.slices); ++block) {
+      for (std::size_t i = chunk; future && i < end; ++i) {
+        through_R(shared.R, shape_.table.blocks[block], shared.tokens, i,
+                  panel_tokens(shape_.N, first + i), dX(shared, slice, 0, i), dV(shared, slice, i),
+                  S);
+      }
+      for (std::size_t head = 0; past && head < shape_.heads; ++head) {
+        for (std::size_t i = chunk; i < end; ++i) {
+          const std::size_t slot = head * shape_.span + i;
+          join_state(shape_, shared.R, shape_.table.blocks[block],
+                     {shared.tokens.queries.x + slot * x_size(), panel_tokens(shape_.N, first + i),
+                      nullptr, shared.tokens.u_rows + slot * kPanel * shape_.value_stride,
+                      shape_.value_stride, shared.tokens.queries.c + slot * kPanel},
+                     S);
+        }
+      }
+    }
+  }
+
+  void finish_queries(std::size_t b, std::size_t h, std::size_t first, std::size_t head,
+                      std::size_t panel, const JoiningPanel<T>* keys, const Shared& shared,
+                      const Worker& w) const {
+    const std::size_t slot = head * shape_.span + panel,
+                      chunk = panel / shape_.chunk * shape_.chunk;
+    std::fill_n(w.dX, x_size(), T{0});
+    for (std::size_t i = chunk; i <= panel; ++i) {
+      const auto delta = (static_cast<std::int64_t>(i) - static_cast<std::int64_t>(panel)) *
+                         static_cast<std::int64_t>(kPanel);
+      backward_queries(score_, query_panel(first, panel, slot, shared),
+                       shared.tokens.queries.c + slot * kPanel, key_panel(first, i, shared),
+                       keys[i].weight, shape_.K, shape_.E, delta, w.F, w.S, w.dX);
+    }
+    for (std::size_t slice = 0; has_past(first + chunk) && slice < shape_.slices; ++slice) {
+      add(w.dX, dX(shared, slice, head, panel), x_size());
+    }
+    write_dq(b, h * shape_.heads + head, first + panel, shared.tokens, slot, w.dX);
+  }
+
+  void finish_keys(std::size_t b, std::size_t h, std::size_t first, std::size_t panel,
+                   std::size_t count, const Shared& shared, const Worker& w) const {
+    const std::size_t chunk = panel / shape_.chunk * shape_.chunk,
+                      end = std::min(chunk + shape_.chunk, count);
+    std::fill_n(w.dX, x_size(), T{0});
+    std::fill_n(w.dV, v_size(), T{0});
+    for (std::size_t head = 0; head < shape_.heads; ++head) {
+      for (std::size_t i = panel; i < end; ++i) {
+        const std::size_t slot = head * shape_.span + i;
+        const auto delta = (static_cast<std::int64_t>(i) - static_cast<std::int64_t>(panel)) *
+                           static_cast<std::int64_t>(kPanel);
+        backward_keys(score_, query_panel(first, i, slot, shared),
+                      shared.tokens.queries.c + slot * kPanel, key_panel(first, panel, shared),
+                      shape_.K, shape_.E, delta, w.F, w.S, w.dX, w.dV);
+      }
+    }
+    for (std::size_t slice = 0; has_future(first + chunk) && slice < shape_.slices; ++slice) {
+      add(w.dX, dX(shared, slice, 0, panel), x_size());
+      add(w.dV, dV(shared, slice, panel), v_size());
+    }
+    write_dk_dv(b, h, static_cast<std::size_t>(shape_.offset) + (first + panel) * kPanel,
+                panel_tokens(shape_.N, first + panel), shared.tokens, panel, w.dX, w.dV);
+  }
+
+  void through_M(const StateScratch<T>& M, const FeatureBlock& block, const Tokens& tokens,
+                 std::size_t slot, std::size_t n, T* d_x, T* S) const {
+    gradient_through_state(shape_, M, block, tokens.queries.x + slot * x_size(), n,
+                           tokens.queries.u + slot * v_size(), tokens.queries.c + slot * kPanel,
+                           d_x, S);
+  }
+  void through_R(const StateScratch<T>& R, const FeatureBlock& block, const Tokens& tokens,
+                 std::size_t slot, std::size_t n, T* d_x, T* d_v, T* S) const {
+    const T* x = tokens.keys.x + slot * x_size();
+    read_state(shape_, R, block, x, n, true, d_v, static_cast<T*>(nullptr), S);
+    gradient_through_state(shape_, R, block, x, n, tokens.values + slot * v_size(),
+                           static_cast<const T*>(nullptr), d_x, S);
+  }
+
+  void write_dq(std::size_t b, std::size_t head, std::size_t panel, const Tokens& tokens,
+                std::size_t slot, T* d_x) const {
+    const auto dq = call_.args.dq.head(b, head);
+    unpack_kappa_gradient(d_x, tokens.queries.x + slot * x_size(),
+                          tokens.queries.inverse + slot * kPanel, shape_.D, call_.scale,
+                          static_cast<const T*>(nullptr), panel_tokens(shape_.N, panel),
+                          dq[panel * kPanel].data(), dq.stride);
+  }
+  void write_dk_dv(std::size_t b, std::size_t h, std::size_t first, std::size_t n,
+                   const Tokens& tokens, std::size_t slot, T* d_x, const T* d_v) const {
+    const auto dk = call_.args.dk.head(b, h), dv = call_.args.dv.head(b, h);
+    const T* weight = tokens.keys.weight + slot * kPanel;
+    unpack_kappa_gradient(d_x, tokens.keys.x + slot * x_size(), tokens.keys.inverse + slot * kPanel,
+                          shape_.D, T{1}, weight, n, dk[first].data(), dk.stride);
+    unpack_plain(d_v, shape_.E, weight, n, dv[first].data(), dv.stride);
+  }
+
+  GradientPanel<T> query_panel(std::size_t first, std::size_t panel, std::size_t slot,
+                               const Shared& shared) const {
+    return {shared.tokens.queries.x + slot * x_size(), shared.tokens.queries.u + slot * v_size(),
+            panel_tokens(shape_.N, first + panel)};
+  }
+  GradientPanel<T> key_panel(std::size_t first, std::size_t panel, const Shared& shared) const {
+    return {shared.tokens.keys.x + panel * x_size(), shared.tokens.values + panel * v_size(),
+            panel_tokens(shape_.N, first + panel)};
+  }
+
+  std::size_t join_slices(const Team& team) const {
+    return std::min(shape_.table.blocks.size(), team.size() == 1 ? 1 : 2 * team.size());
+  }
+  std::size_t x_size() const { return shape_.dims * kPanel; }
+  std::size_t v_size() const { return shape_.channels * kPanel; }
+  T* dX(const Shared& shared, std::size_t slice, std::size_t head, std::size_t panel) const {
+    return shared.dX + ((slice * shape_.heads + head) * shape_.span + panel) * x_size();
+  }
+  T* dV(const Shared& shared, std::size_t slice, std::size_t panel) const {
+    return shared.dV + (slice * shape_.span + panel) * v_size();
+  }
+
+  const BackwardCall<T>& call_;
+  const FactorisedShape shape_;
+  const Score<T, P> score_;
+  std::byte* const workspace_;
+};
+
+FASTMAX_INSTANTIATE(factorised_backward, BackwardCall, FactorisedBackward)
+
+}  // namespace fastmax::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace fastmax::cpu {
+FASTMAX_DISPATCH(factorised_backward, BackwardCall)
+
+template <class T>
+std::size_t factorised_backward_bytes(const BackwardCall<T>& call, std::size_t threads) {
+  return groups_workspace<FactorisedBackwardShared<T>, FactorisedBackwardWorker<T>>(
+      FactorisedShape(call, threads), threads);
+}
+FASTMAX_WORKSPACE(factorised_backward, BackwardCall)
+}  // namespace fastmax::cpu
+#endif

@@ -1,0 +1,219 @@
+// The factorised form, forward: every token's features meet one state, in time linear in the
+// tokens.
+//
+//   M_f = w_f sum_m w_m phi_f(k_m) v_m,   y_f = w_f sum_m w_m phi_f(k_m)
+//   o_n = sum_f phi_f(q_n) M_f / sum_f phi_f(q_n) y_f                                      [eq. 24
+//   - 29]
+//
+// Unmasked: all keys join the state, then all queries read it. Causal: chunk by chunk, queries read
+// the state before their chunk, its keys join, and inside the chunk f(Q K^T) V is computed
+// directly.
+//
+// Features are formed in lanes = tokens, 48 at a time into 12 KB of scratch, and used from there:
+// they never reach memory. In both products the state's rows are read once a block and chunk.
+//
+// One head over several threads: unmasked, each thread owns some of the features while keys join
+// and some of the queries after. Causal, features are cut into slices whose partial outputs are
+// summed in order, so that the result does not depend on how many threads share the slices.
+#include "src/cpu/kernels.h"
+#include "src/cpu/scratch.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "src/cpu/factorised_forward.cc"
+#include "hwy/foreach_target.h"  // re-includes this file once per instruction set
+#include "hwy/highway.h"
+#include "src/cpu/direct-inl.h"
+#include "src/cpu/output-inl.h"
+#include "src/cpu/state-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fastmax::cpu::HWY_NAMESPACE {
+
+template <class T, int P>
+class FactorisedForward {
+ public:
+  using Shared = FactorisedForwardShared<T>;
+  using Worker = FactorisedForwardWorker<T>;
+
+  FactorisedForward(const ForwardCall<T>& call, const Team& team, std::byte* workspace)
+      : call_(call), shape_(call, team.size()), score_(call.score), workspace_(workspace) {}
+
+  void run(const Team& team) const {
+    run_groups<Shared, Worker>(
+        shape_, team, workspace_,
+        [&](std::size_t group, const Shared& shared, const auto& workers, const Team& inner) {
+          const std::size_t b = group / shape_.Hkv, h = group % shape_.Hkv;
+          feature_weights(shape_.table, call_.unit_coefficients(), shared.weight);
+          std::fill_n(shared.state.M, shape_.features * shape_.value_stride, T{0});
+          std::fill_n(shared.state.y, shape_.features, T{0});
+          const std::size_t before =
+              call_.causal ? static_cast<std::size_t>(shape_.offset) : shape_.M;
+          join(b, h, before, shared, workers, inner);
+          if (!call_.causal) return read_all(b, h, shared, workers, inner);
+          for (std::size_t first = 0; first < shape_.query_panels; first += shape_.span) {
+            scan(b, h, first, std::min(shape_.span, shape_.query_panels - first), shared, workers,
+                 inner);
+          }
+        });
+  }
+
+ private:
+  /// The first `tokens` keys, which every query sees, join the state.
+  template <class WorkersOf>
+  void join(std::size_t b, std::size_t h, std::size_t tokens, const Shared& shared,
+            const WorkersOf& workers, const Team& team) const {
+    const std::size_t slices =
+        std::min(shape_.table.blocks.size(), team.size() == 1 ? 1 : 2 * team.size());
+    team.for_each(slices, [&](std::size_t worker, std::size_t slice) {
+      const Worker w = workers[worker];
+      JoiningPanel<T> panels[kMaxChunk];
+      join_keys(shape_, shared.state, call_.args.k.head(b, h), call_.args.v.head(b, h),
+                call_.args.key_weight.row(b), 0, tokens, shape_.slice_begin(slice, slices),
+                shape_.slice_begin(slice + 1, slices), w.tokens, panels, w.S);
+    });
+  }
+
+  /// Unmasked: every query of every head reads the state.
+  template <class WorkersOf>
+  void read_all(std::size_t b, std::size_t h, const Shared& shared, const WorkersOf& workers,
+                const Team& team) const {
+    const std::size_t items = divide_up(shape_.query_panels, shape_.chunk);
+    team.for_each(shape_.heads * items, [&](std::size_t worker, std::size_t item) {
+      const Worker w = workers[worker];
+      const std::size_t head = h * shape_.heads + item / items, first = item % items * shape_.chunk;
+      const std::size_t count = std::min(shape_.chunk, shape_.query_panels - first);
+      for (std::size_t i = 0; i < count; ++i)
+        pack_query(b, head, first + i, w.tokens.x + i * x_size());
+      std::fill_n(w.g, count * kPanel, T{0});
+      for (std::size_t block = 0; block < shape_.table.blocks.size(); ++block) {
+        for (std::size_t i = 0; i < count; ++i) {
+          read_state(shape_, shared.state, shape_.table.blocks[block], w.tokens.x + i * x_size(),
+                     tokens(first + i), block > 0, w.ot + i * ot_size(), w.g + i * kPanel, w.S);
+        }
+      }
+      for (std::size_t i = 0; i < count; ++i)
+        write(b, head, first + i, w.ot + i * ot_size(), w.g + i * kPanel);
+    });
+  }
+
+  /// Causal: `count` panels of queries from panel `first`, and the keys that stand with them.
+  template <class WorkersOf>
+  void scan(std::size_t b, std::size_t h, std::size_t first, std::size_t count,
+            const Shared& shared, const WorkersOf& workers, const Team& team) const {
+    JoiningPanel<T> keys[FactorisedShape::kSpan + kMaxChunk];
+    team.for_each(count, [&](std::size_t, std::size_t i) {
+      const std::size_t from = static_cast<std::size_t>(shape_.offset) + (first + i) * kPanel;
+      keys[i] = pack_joining(shape_, call_.args.k.head(b, h), call_.args.v.head(b, h),
+                             call_.args.key_weight.row(b), from, tokens(first + i), shared.keys, i);
+      for (std::size_t head = 0; head < shape_.heads; ++head) {
+        pack_query(b, h * shape_.heads + head, first + i,
+                   shared.queries + (head * shape_.span + i) * x_size());
+      }
+    });
+    team.for_each(shape_.slices, [&](std::size_t worker, std::size_t slice) {
+      scan_slice(slice, first, count, keys, shared, workers[worker].S);
+    });
+    team.for_each(shape_.heads * count, [&](std::size_t worker, std::size_t item) {
+      finish(b, h, first, item / count, item % count, keys, shared, workers[worker]);
+    });
+  }
+
+  bool has_past(std::size_t panel) const { return shape_.offset > 0 || panel >= shape_.chunk; }
+
+  /// One slice of the features: chunk by chunk, queries read the state, then keys join it.
+  void scan_slice(std::size_t slice, std::size_t first, std::size_t count,
+                  const JoiningPanel<T>* keys, const Shared& shared, T* S) const {
+    const std::size_t begin = shape_.slice_begin(slice, shape_.slices),
+                      end = shape_.slice_begin(slice + 1, shape_.slices);
+    for (std::size_t chunk = 0; chunk < count; chunk += shape_.chunk) {
+      const std::size_t chunk_end = std::min(chunk + shape_.chunk, count);
+      const bool last = first + chunk_end == shape_.query_panels;
+      if (has_past(first + chunk)) {
+        for (std::size_t head = 0; head < shape_.heads; ++head) {
+          for (std::size_t i = chunk; i < chunk_end; ++i)
+            std::fill_n(g(shared, slice, head, i), kPanel, T{0});
+        }
+      }
+      for (std::size_t block = begin; block < end; ++block) {
+        for (std::size_t head = 0; has_past(first + chunk) && head < shape_.heads; ++head) {
+          for (std::size_t i = chunk; i < chunk_end; ++i) {
+            read_state(shape_, shared.state, shape_.table.blocks[block],
+                       shared.queries + (head * shape_.span + i) * x_size(), tokens(first + i),
+                       block > begin, ot(shared, slice, head, i), g(shared, slice, head, i), S);
+          }
+        }
+        for (std::size_t i = chunk; !last && i < chunk_end; ++i) {
+          join_state(shape_, shared.state, shape_.table.blocks[block], keys[i], S);
+        }
+      }
+    }
+  }
+
+  /// One panel of queries: the keys of its own chunk directly, then the slices in order.
+  void finish(std::size_t b, std::size_t h, std::size_t first, std::size_t head, std::size_t panel,
+              const JoiningPanel<T>* keys, const Shared& shared, const Worker& w) const {
+    const QueryPanel<T> q{shared.queries + (head * shape_.span + panel) * x_size(),
+                          tokens(first + panel), w.ot, w.g};
+    std::fill_n(w.g, kPanel, T{0});
+    const std::size_t chunk = panel / shape_.chunk * shape_.chunk;
+    for (std::size_t i = chunk; i <= panel; ++i) {
+      const bool padded_rows = keys[i].n % kRows != 0;
+      const KeyPanel<T> k{
+          keys[i].x, keys[i].n, keys[i].rows, keys[i].ld,
+          keys[i].weight || !padded_rows ? keys[i].weight : shared.keys.weight + i * kPanel};
+      const auto delta = (static_cast<std::int64_t>(i) - static_cast<std::int64_t>(panel)) *
+                         static_cast<std::int64_t>(kPanel);
+      forward_block(score_, q, k, shape_.K, shape_.E, delta, i > chunk, w.S);
+    }
+    if (has_past(first + chunk)) {
+      for (std::size_t slice = 0; slice < shape_.slices; ++slice) {
+        add(w.ot, ot(shared, slice, head, panel), ot_size());
+        add(w.g, g(shared, slice, head, panel), kPanel);
+      }
+    }
+    write(b, h * shape_.heads + head, first + panel, w.ot, w.g);
+  }
+
+  void pack_query(std::size_t b, std::size_t head, std::size_t panel, T* x) const {
+    const auto q = call_.args.q.head(b, head);
+    pack_kappa(q[panel * kPanel].data(), q.stride, tokens(panel), shape_.D, call_.scale, x,
+               static_cast<T*>(nullptr));
+  }
+  void write(std::size_t b, std::size_t head, std::size_t panel, const T* ot, const T* g) const {
+    write_outputs(call_, shape_, b, ot, g, panel * kPanel, tokens(panel),
+                  call_.args.o.head(b, head), call_.args.g.head(b, head));
+  }
+
+  std::size_t tokens(std::size_t panel) const { return panel_tokens(shape_.N, panel); }
+  std::size_t x_size() const { return shape_.dims * kPanel; }
+  std::size_t ot_size() const { return shape_.channels * kPanel; }
+  T* ot(const Shared& shared, std::size_t slice, std::size_t head, std::size_t panel) const {
+    return shared.ot + ((slice * shape_.heads + head) * shape_.span + panel) * ot_size();
+  }
+  T* g(const Shared& shared, std::size_t slice, std::size_t head, std::size_t panel) const {
+    return shared.g + ((slice * shape_.heads + head) * shape_.span + panel) * kPanel;
+  }
+
+  const ForwardCall<T>& call_;
+  const FactorisedShape shape_;
+  const Score<T, P> score_;
+  std::byte* const workspace_;
+};
+
+FASTMAX_INSTANTIATE(factorised_forward, ForwardCall, FactorisedForward)
+
+}  // namespace fastmax::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace fastmax::cpu {
+FASTMAX_DISPATCH(factorised_forward, ForwardCall)
+
+template <class T>
+std::size_t factorised_forward_bytes(const ForwardCall<T>& call, std::size_t threads) {
+  return groups_workspace<FactorisedForwardShared<T>, FactorisedForwardWorker<T>>(
+      FactorisedShape(call, threads), threads);
+}
+FASTMAX_WORKSPACE(factorised_forward, ForwardCall)
+}  // namespace fastmax::cpu
+#endif

@@ -1,0 +1,108 @@
+// The kernels: one entry a form and direction, called with checked arguments. A kernel allocates
+// nothing; its scratch comes from the workspace, whose size the function beside it gives.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "fastmax/fastmax.h"
+#include "src/cpu/team.h"
+#include "src/denominator.h"
+#include "src/score.h"
+
+namespace fastmax::cpu {
+
+/// What forward and backward share, with every default resolved.
+template <class T>
+struct Settings {
+  int p = 2;
+  T scale = 1;
+  bool causal = false;
+  std::size_t chunk = 0;  ///< tokens that join the state at a time; a multiple of kPanel
+  Coefficients coefficients{};
+  ShiftedPolynomial score;
+  const T* weight_prefix = nullptr;  ///< [B][M + 1] sums of key weights, for odd p with weights
+
+  /// c / c_p: kernels compute in units of c_p, which cancels in o.
+  Coefficients unit_coefficients() const {
+    Coefficients c = coefficients;
+    for (double& c_l : c) c_l /= score.leading;
+    return c;
+  }
+
+  /// g' = max(g, this), for query n of batch entry b that sees `visible` of M keys.
+  T denominator_floor(std::int64_t b, std::int64_t M, std::int64_t visible) const {
+    if (p % 2 == 0) return 0;
+    const T weight = weight_prefix ? weight_prefix[b * (M + 1) + visible] : static_cast<T>(visible);
+    return kDenominatorFloor<T> * weight;
+  }
+};
+
+template <class T>
+struct ForwardCall : Settings<T> {
+  ForwardArgs<T> args;
+};
+template <class T>
+struct BackwardCall : Settings<T> {
+  BackwardArgs<T> args;
+};
+
+// X(name, argument type): everything that is declared, dispatched and measured.
+#define FASTMAX_CPU_KERNELS(X)       \
+  X(direct_forward, ForwardCall)     \
+  X(factorised_forward, ForwardCall) \
+  X(direct_backward, BackwardCall)   \
+  X(factorised_backward, BackwardCall)
+
+#define FASTMAX_DECLARE(name, Call)                                            \
+  void name(const Call<float>& call, const Team& team, std::byte* workspace);  \
+  void name(const Call<double>& call, const Team& team, std::byte* workspace); \
+  std::size_t name##_workspace(const Call<float>& call, std::size_t threads);  \
+  std::size_t name##_workspace(const Call<double>& call, std::size_t threads);
+FASTMAX_CPU_KERNELS(FASTMAX_DECLARE)
+#undef FASTMAX_DECLARE
+
+}  // namespace fastmax::cpu
+
+// In a kernel's file, after HWY_AFTER_NAMESPACE and inside HWY_ONCE: exports name_f32 and name_f64
+// and calls the best of them.
+#define FASTMAX_DISPATCH(name, Call)                                            \
+  HWY_EXPORT(name##_f32);                                                       \
+  HWY_EXPORT(name##_f64);                                                       \
+  void name(const Call<float>& call, const Team& team, std::byte* workspace) {  \
+    HWY_DYNAMIC_DISPATCH(name##_f32)(call, team, workspace);                    \
+  }                                                                             \
+  void name(const Call<double>& call, const Team& team, std::byte* workspace) { \
+    HWY_DYNAMIC_DISPATCH(name##_f64)(call, team, workspace);                    \
+  }
+
+/// In a kernel's file, per target: name_f32 and name_f64 over Kernel<T, P>(call, team,
+/// workspace).run(team).
+#define FASTMAX_INSTANTIATE(name, Call, Kernel)                                       \
+  template <class T>                                                                  \
+  void name##_of(const Call<T>& call, const Team& team, std::byte* workspace) {       \
+    switch (call.p) {                                                                 \
+      case 1:                                                                         \
+        return Kernel<T, 1>(call, team, workspace).run(team);                         \
+      case 2:                                                                         \
+        return Kernel<T, 2>(call, team, workspace).run(team);                         \
+      case 3:                                                                         \
+        return Kernel<T, 3>(call, team, workspace).run(team);                         \
+      default:                                                                        \
+        return Kernel<T, 4>(call, team, workspace).run(team);                         \
+    }                                                                                 \
+  }                                                                                   \
+  void name##_f32(const Call<float>& call, const Team& team, std::byte* workspace) {  \
+    name##_of(call, team, workspace);                                                 \
+  }                                                                                   \
+  void name##_f64(const Call<double>& call, const Team& team, std::byte* workspace) { \
+    name##_of(call, team, workspace);                                                 \
+  }
+
+/// In a kernel's file, inside HWY_ONCE: name_workspace over the template name_bytes<T>.
+#define FASTMAX_WORKSPACE(name, Call)                                           \
+  std::size_t name##_workspace(const Call<float>& call, std::size_t threads) {  \
+    return name##_bytes(call, threads);                                         \
+  }                                                                             \
+  std::size_t name##_workspace(const Call<double>& call, std::size_t threads) { \
+    return name##_bytes(call, threads);                                         \
+  }

@@ -1,0 +1,257 @@
+// Rows of tokens to panels [dims][64 tokens] and back, through the normalisation.
+//
+//   x^ = (x - mean x) / sqrt(var x + eps)                                                  [eq. 5,
+//   6]
+//
+// x^ is orthogonal to the ones vector, so it lives in D - 1 dimensions: the Householder reflection
+// H that sends ones / sqrt(D) to e_0 makes x'' = H x^ with x''_0 = 0 and leaves every inner product
+// as it was. Slot 0 then holds the constant 1:
+//
+//   kappa = [1, scale x''_1, .., scale x''_{D-1}],   x''_j = x^_j + x^_0 / (sqrt(D) - 1),
+//   kappa_q . kappa_k = 1 + s  with the scale on the query's side only.
+//
+// Lanes are tokens: mean and variance are vertical sums, and nothing here depends on D.
+#include <cmath>
+#include <cstddef>
+#include <limits>
+
+#include "fastmax/view.h"
+#include "hwy/highway.h"
+#include "src/cpu/layout.h"
+
+#if defined(FASTMAX_CPU_PACK_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef FASTMAX_CPU_PACK_INL_H_
+#undef FASTMAX_CPU_PACK_INL_H_
+#else
+#define FASTMAX_CPU_PACK_INL_H_
+#endif
+
+#include "src/cpu/lanes-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fastmax::cpu::HWY_NAMESPACE {
+
+inline constexpr double kEpsilon = 1e-6;  // inside the root, so that a constant token gives zeros
+
+/// Calls visit(d, vector) with lane j = x[token j][d], for up to kLanes tokens and every d < D.
+template <class T, class Visit>
+HWY_INLINE void for_each_column(const T* x, std::size_t stride, std::size_t tokens, std::size_t D,
+                                const Visit& visit) {
+  constexpr std::size_t L = kLanes<T>;
+  const Tag<T> d_tag;
+  for (std::size_t d0 = 0; d0 < D; d0 += L) {
+    Vec<T> r[L];
+    if (tokens >= L && D - d0 >= L) {
+      HWY_UNROLL(16)
+      for (std::size_t j = 0; j < L; ++j) r[j] = hn::LoadU(d_tag, x + j * stride + d0);
+    } else {
+      for (std::size_t j = 0; j < L; ++j) {
+        r[j] = j < tokens ? load_n(x + j * stride + d0, D - d0) : hn::Zero(d_tag);
+      }
+    }
+    transpose<T>(r);
+    const std::size_t count = D - d0 < L ? D - d0 : L;
+    if (count == L) {
+      HWY_UNROLL(16)
+      for (std::size_t i = 0; i < L; ++i) visit(d0 + i, r[i]);
+    } else {
+      for (std::size_t i = 0; i < count; ++i) visit(d0 + i, r[i]);
+    }
+  }
+}
+
+/// Writes x[token j][d] = lane j of column(d), for up to kLanes tokens and every d < D.
+template <class T, class Column>
+HWY_INLINE void write_columns(T* x, std::size_t stride, std::size_t tokens, std::size_t D,
+                              const Column& column) {
+  constexpr std::size_t L = kLanes<T>;
+  const Tag<T> d_tag;
+  for (std::size_t d0 = 0; d0 < D; d0 += L) {
+    Vec<T> r[L];
+    if (D - d0 >= L) {
+      HWY_UNROLL(16)
+      for (std::size_t i = 0; i < L; ++i) r[i] = column(d0 + i);
+    } else {
+      for (std::size_t i = 0; i < L; ++i) r[i] = d0 + i < D ? column(d0 + i) : hn::Zero(d_tag);
+    }
+    transpose<T>(r);
+    if (tokens >= L && D - d0 >= L) {
+      HWY_UNROLL(16)
+      for (std::size_t j = 0; j < L; ++j) hn::StoreU(r[j], d_tag, x + j * stride + d0);
+    } else {
+      const std::size_t count = tokens < L ? tokens : L;
+      for (std::size_t j = 0; j < count; ++j) store_n(r[j], x + j * stride + d0, D - d0);
+    }
+  }
+}
+
+template <class T>
+HWY_INLINE std::size_t tokens_from(std::size_t n, std::size_t lane) {
+  return n > lane ? n - lane : 0;
+}
+
+template <class T>
+HWY_INLINE void zero_lanes(T* X, std::size_t from, std::size_t to, std::size_t lane) {
+  for (std::size_t d = from; d < to; ++d)
+    hn::StoreU(hn::Zero(Tag<T>()), Tag<T>(), X + d * kPanel + lane);
+}
+
+/// x[n][D] rows to X [round_up(D, kRows)][kPanel]; absent tokens and dims are zero.
+template <class T>
+HWY_NOINLINE void pack_plain(const T* x, std::size_t stride, std::size_t n, std::size_t D, T* X) {
+  const Tag<T> d_tag;
+  for (std::size_t lane = 0; lane < kPanel; lane += kLanes<T>) {
+    for_each_column(x, stride, tokens_from<T>(n, lane), D,
+                    [&](std::size_t d, Vec<T> column)
+                        HWY_ATTR { hn::StoreU(column, d_tag, X + d * kPanel + lane); });
+    zero_lanes(X, D, round_up(D, kRows), lane);
+    x += kLanes<T> * stride;
+  }
+}
+
+/// X [D][kPanel] to rows, times one factor a token if given.
+template <class T>
+HWY_NOINLINE void unpack_plain(const T* X, std::size_t D, const T* factor, std::size_t n, T* x,
+                               std::size_t stride) {
+  const Tag<T> d_tag;
+  for (std::size_t lane = 0; lane < n; lane += kLanes<T>) {
+    const auto f = factor ? hn::LoadU(d_tag, factor + lane) : hn::Set(d_tag, T{1});
+    write_columns(x + lane * stride, stride, n - lane, D, [&](std::size_t d) HWY_ATTR {
+      return hn::Mul(f, hn::LoadU(d_tag, X + d * kPanel + lane));
+    });
+  }
+}
+
+/// x[n][D] rows to kappa X [round_up(D, kRows)][kPanel]; absent tokens are zero, slot 0 included.
+/// inverse[kPanel], if given, gets 1 / sqrt(var + eps).
+template <class T>
+HWY_NOINLINE void pack_kappa(const T* x, std::size_t stride, std::size_t n, std::size_t D, T scale,
+                             T* X, T* inverse) {
+  const Tag<T> d_tag;
+  constexpr std::size_t L = kLanes<T>;
+  const auto per_dim = hn::Set(d_tag, T{1} / static_cast<T>(D));
+  const T root = std::sqrt(static_cast<T>(D));
+  const auto reflect = hn::Set(d_tag, D > 1 ? T{1} / (root - T{1}) : T{0});
+  for (std::size_t lane = 0; lane < kPanel; lane += L, x += L * stride) {
+    const std::size_t tokens = tokens_from<T>(n, lane);
+    if (tokens == 0) {
+      zero_lanes(X, 0, round_up(D, kRows), lane);
+      if (inverse) hn::StoreU(hn::Zero(d_tag), d_tag, inverse + lane);
+      continue;
+    }
+    T* const column = X + lane;
+    Vec<T> sum[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
+    for_each_column(x, stride, tokens, D, [&](std::size_t d, Vec<T> v) HWY_ATTR {
+      hn::StoreU(v, d_tag, column + d * kPanel);
+      sum[d % 2] = hn::Add(sum[d % 2], v);
+    });
+    auto mean = hn::Mul(hn::Add(sum[0], sum[1]), per_dim);
+    auto shrink = hn::Set(d_tag, T{1}), epsilon = hn::Set(d_tag, static_cast<T>(kEpsilon));
+    const auto variance = [&]() HWY_ATTR {
+      Vec<T> square[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
+      for (std::size_t d = 0; d < D; ++d) {
+        const auto c = hn::Sub(hn::LoadU(d_tag, column + d * kPanel), mean);
+        square[d % 2] = hn::MulAdd(c, c, square[d % 2]);
+      }
+      return hn::Mul(hn::Add(square[0], square[1]), per_dim);
+    };
+    auto var = variance();
+    const auto finite = hn::Le(var, hn::Set(d_tag, std::numeric_limits<T>::max()));
+    if (HWY_UNLIKELY(!hn::AllTrue(d_tag, finite))) {
+      // The squares of these tokens overflow: shrink them first. Their eps is nothing beside var.
+      constexpr T kShrink = sizeof(T) == 4 ? T(0x1p-70) : T(0x1p-540);
+      shrink = hn::IfThenElse(finite, shrink, hn::Set(d_tag, kShrink));
+      epsilon = hn::IfThenElseZero(finite, epsilon);
+      mean = hn::Zero(d_tag);
+      for (std::size_t d = 0; d < D; ++d) {
+        const auto v = hn::Mul(shrink, hn::LoadU(d_tag, column + d * kPanel));
+        hn::StoreU(v, d_tag, column + d * kPanel);
+        mean = hn::Add(mean, v);
+      }
+      mean = hn::Mul(mean, per_dim);
+      var = variance();
+    }
+    const auto inv = hn::Div(hn::Set(d_tag, T{1}), hn::Sqrt(hn::Add(var, epsilon)));
+    if (inverse) hn::StoreU(hn::Mul(inv, shrink), d_tag, inverse + lane);
+    // kappa_j = (x_j - mean) f + (x_0 - mean) f / (sqrt(D) - 1)
+    const auto f = hn::Mul(inv, hn::Set(d_tag, scale));
+    const auto x_0 = hn::Mul(hn::Sub(hn::LoadU(d_tag, column), mean), f);
+    const auto reflected = hn::Mul(x_0, reflect);
+    for (std::size_t d = 1; d < D; ++d) {
+      const auto c = hn::Sub(hn::LoadU(d_tag, column + d * kPanel), mean);
+      hn::StoreU(hn::MulAdd(c, f, reflected), d_tag, column + d * kPanel);
+    }
+    const auto one = hn::Set(d_tag, T{1});
+    hn::StoreU(tokens >= L ? one : hn::IfThenElseZero(hn::FirstN(d_tag, tokens), one), d_tag,
+               column);
+    zero_lanes(X, D, round_up(D, kRows), lane);
+  }
+}
+
+/// The gradient with respect to kappa, dX [D][kPanel] (overwritten), back to the rows of dx:
+///
+///   with g_j = scale dX_j (j >= 1) the gradient with respect to x'',
+///   v = g - x'' (x'' . g) / D,   dx = H [0, v] / sqrt(var + eps)
+///
+/// The mean that the normalisation's gradient subtracts is zero here: H [0, v] is orthogonal to
+/// ones. X and inverse are what pack_kappa made; factor, if given, multiplies each token's row.
+template <class T>
+HWY_NOINLINE void unpack_kappa_gradient(T* dX, const T* X, const T* inverse, std::size_t D, T scale,
+                                        const T* factor, std::size_t n, T* dx, std::size_t stride) {
+  const Tag<T> d_tag;
+  const T root = std::sqrt(static_cast<T>(D));
+  const auto scaled = hn::Set(d_tag, scale);
+  const auto shrink = hn::Set(d_tag, T{1} / (scale * static_cast<T>(D)));  // X holds scale x''
+  for (std::size_t lane = 0; lane < n; lane += kLanes<T>) {
+    Vec<T> dot[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
+    for (std::size_t d = 1; d < D; ++d) {
+      const std::size_t at = d * kPanel + lane;
+      dot[d % 2] = hn::MulAdd(hn::LoadU(d_tag, X + at), hn::LoadU(d_tag, dX + at), dot[d % 2]);
+    }
+    const auto along = hn::Mul(hn::Add(dot[0], dot[1]), shrink);
+    Vec<T> sum[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
+    for (std::size_t d = 1; d < D; ++d) {
+      const std::size_t at = d * kPanel + lane;
+      const auto v = hn::NegMulAdd(hn::LoadU(d_tag, X + at), along,
+                                   hn::Mul(scaled, hn::LoadU(d_tag, dX + at)));
+      hn::StoreU(v, d_tag, dX + at);
+      sum[d % 2] = hn::Add(sum[d % 2], v);
+    }
+    const auto total = hn::Mul(hn::Add(sum[0], sum[1]), hn::Set(d_tag, T{1} / root));
+    const auto reflected = hn::Mul(total, hn::Set(d_tag, D > 1 ? T{1} / (root - T{1}) : T{0}));
+    auto f = hn::LoadU(d_tag, inverse + lane);
+    if (factor) f = hn::Mul(f, hn::LoadU(d_tag, factor + lane));
+    hn::StoreU(hn::Add(total, reflected), d_tag,
+               dX + lane);  // so that every row subtracts `reflected`
+    write_columns(dx + lane * stride, stride, n - lane, D, [&](std::size_t d) HWY_ATTR {
+      return hn::Mul(f, hn::Sub(hn::LoadU(d_tag, dX + d * kPanel + lane), reflected));
+    });
+  }
+}
+
+/// Rows of D elements to rows of `ld`, zeros behind D.
+template <class T>
+HWY_INLINE void pad_rows(const T* x, std::size_t stride, std::size_t n, std::size_t D, T* rows,
+                         std::size_t ld) {
+  for (std::size_t j = 0; j < n; ++j) {
+    std::memcpy(rows + j * ld, x + j * stride, D * sizeof(T));
+    std::memset(rows + j * ld + D, 0, (ld - D) * sizeof(T));
+  }
+}
+
+/// X [round_up(D, kRows)][kPanel] to padded rows [kPanel][ld], times one factor a token if given.
+template <class T>
+HWY_NOINLINE void panel_to_rows(const T* X, std::size_t D, const T* factor, T* rows,
+                                std::size_t ld) {
+  const Tag<T> d_tag;
+  for (std::size_t lane = 0; lane < kPanel; lane += kLanes<T>) {
+    const auto f = factor ? hn::LoadU(d_tag, factor + lane) : hn::Set(d_tag, T{1});
+    write_columns(rows + lane * ld, ld, kLanes<T>, ld, [&](std::size_t d) HWY_ATTR {
+      return d < D ? hn::Mul(f, hn::LoadU(d_tag, X + d * kPanel + lane)) : hn::Zero(d_tag);
+    });
+  }
+}
+
+}  // namespace fastmax::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // FASTMAX_CPU_PACK_INL_H_

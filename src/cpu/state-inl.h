@@ -1,0 +1,146 @@
+// The state of the factorised form: tokens join it, queries read it, gradients come back through
+// it. One block of features at a time, so that its rows of the state stay in cache while all panels
+// of a chunk use them.
+#include <cstddef>
+
+#include "hwy/highway.h"
+#include "src/cpu/features.h"
+#include "src/cpu/scratch.h"
+
+#if defined(FASTMAX_CPU_STATE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef FASTMAX_CPU_STATE_INL_H_
+#undef FASTMAX_CPU_STATE_INL_H_
+#else
+#define FASTMAX_CPU_STATE_INL_H_
+#endif
+
+#include "src/cpu/features-inl.h"
+#include "src/cpu/lanes-inl.h"
+#include "src/cpu/pack-inl.h"
+#include "src/cpu/product-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fastmax::cpu::HWY_NAMESPACE {
+
+/// Tokens about to join a state.
+template <class T>
+struct JoiningPanel {
+  const T* x;       ///< kappa [K][kPanel]
+  std::size_t n;    ///< tokens
+  const T* weight;  ///< of each token, zeros behind the last; nullptr: all ones
+  const T* rows;    ///< values, [n][value_stride] or in place
+  std::size_t ld;
+  const T*
+      last;  ///< the last entry of each token's v~, zeros behind the last token; nullptr: all ones
+};
+
+/// M_f += w_f sum_n weight_n phi_f(n) v_n and y_f += w_f sum_n weight_n phi_f(n) last_n, for a
+/// block of features.
+template <class T>
+HWY_NOINLINE void join_state(const FactorisedShape& shape, const StateScratch<T>& state,
+                             const FeatureBlock& block, const JoiningPanel<T>& tokens, T* S) {
+  SumOverTokens<T> ones(tokens.last, block.count);
+  form(block, shape.table.p, tokens.n, tokens.x, tokens.weight, S, ones);
+  ones.add_to(state.weight + block.first, state.y + block.first);
+  product<By::kRow>(
+      block.rows(), shape.value_stride / kLanes<T>, tokens.n, S, kPanel, tokens.rows, tokens.ld,
+      AddWeighted<T>{{state.M + block.first * shape.value_stride, shape.value_stride, true},
+                     state.weight + block.first});
+}
+
+/// ot (+)= M^T phi(n) and, if g is given, g += y . phi(n), over a block of features, for the n
+/// tokens of a panel.
+template <class T>
+HWY_NOINLINE void read_state(const FactorisedShape& shape, const StateScratch<T>& state,
+                             const FeatureBlock& block, const T* x, std::size_t n, bool add, T* ot,
+                             T* g, T* S) {
+  if (g) {
+    DotWithState<T> denominator(state.y + block.first, g);
+    form(block, shape.table.p, n, x, static_cast<const T*>(nullptr), S, denominator);
+  } else {
+    NoVisitor<T> nothing;
+    form(block, shape.table.p, n, x, static_cast<const T*>(nullptr), S, nothing);
+  }
+  product<By::kColumn>(shape.channels, divide_up(n, kLanes<T>), block.count,
+                       state.M + block.first * shape.value_stride, shape.value_stride, S, kPanel,
+                       StoreOrAdd<T>{ot, kPanel, add});
+}
+
+/// Epilogue: starts at y_f last_n, stores.
+template <class T>
+struct StoreFromOuter : StoreOrAdd<T> {
+  const T* y;
+  const T* last;  ///< nullptr: all ones
+
+  template <int R, int Z>
+  HWY_INLINE void start(Vec<T> (&acc)[R][Z], std::size_t row, std::size_t column) const {
+    const Tag<T> d;
+    HWY_UNROLL(8)
+    for (int r = 0; r < R; ++r) {
+      HWY_UNROLL(8)
+      for (int z = 0; z < Z; ++z) {
+        const auto y_f = hn::Set(d, y[row + r]);
+        acc[r][z] = last ? hn::Mul(y_f, hn::LoadU(d, last + column + z * kLanes<T>)) : y_f;
+      }
+    }
+  }
+};
+
+/// dX += J_phi(token)^T (M v~), over a block of features: t_f = M_f . v + y_f last, then the
+/// product rule. `values` are [E][kPanel].
+template <class T>
+HWY_NOINLINE void gradient_through_state(const FactorisedShape& shape, const StateScratch<T>& state,
+                                         const FeatureBlock& block, const T* x, std::size_t n,
+                                         const T* values, const T* last, T* dX, T* S) {
+  product<By::kRow>(block.rows(), divide_up(n, kLanes<T>), shape.E,
+                    state.M + block.first * shape.value_stride, shape.value_stride, values, kPanel,
+                    StoreFromOuter<T>{{S, kPanel, false}, state.y + block.first, last});
+  contract(block, shape.table.p, n, x, S, dX);
+}
+
+/// n tokens from `first` of one key head, packed: kappa, weights, and values in place or padded.
+template <class T>
+HWY_INLINE JoiningPanel<T> pack_joining(const FactorisedShape& shape, Rows<const T> k,
+                                        Rows<const T> v, const T* weight, std::size_t first,
+                                        std::size_t n, const TokenScratch<T>& scratch,
+                                        std::size_t panel) {
+  const auto at = static_cast<std::int64_t>(first);
+  T* x = scratch.x + panel * shape.dims * kPanel;
+  T* w = scratch.weight + panel * kPanel;
+  pack_kappa(k[at].data(), static_cast<std::size_t>(k.stride), n, shape.D, T{1}, x,
+             scratch.inverse + panel * kPanel);
+  for (std::size_t j = 0; j < kPanel; ++j) w[j] = j >= n ? T{0} : weight ? weight[first + j] : T{1};
+  JoiningPanel<T> tokens{
+      x, n, weight ? w : nullptr, v[at].data(), static_cast<std::size_t>(v.stride), nullptr};
+  if (!values_in_place<T>(shape)) {
+    T* rows = scratch.values + panel * kPanel * shape.value_stride;
+    pad_rows(tokens.rows, tokens.ld, n, shape.E, rows, shape.value_stride);
+    tokens.rows = rows;
+    tokens.ld = shape.value_stride;
+  }
+  return tokens;
+}
+
+/// Keys [from, to) of one head join the state, features [block_from, block_to) of the table, chunk
+/// by chunk.
+template <class T>
+HWY_INLINE void join_keys(const FactorisedShape& shape, const StateScratch<T>& state,
+                          Rows<const T> k, Rows<const T> v, const T* weight, std::size_t from,
+                          std::size_t to, std::size_t block_from, std::size_t block_to,
+                          const TokenScratch<T>& scratch, JoiningPanel<T>* panels, T* S) {
+  for (std::size_t first = from; first < to; first += shape.chunk * kPanel) {
+    const std::size_t count = divide_up(std::min(to - first, shape.chunk * kPanel), kPanel);
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t at = first + i * kPanel;
+      panels[i] = pack_joining(shape, k, v, weight, at, std::min(kPanel, to - at), scratch, i);
+    }
+    for (std::size_t block = block_from; block < block_to; ++block) {
+      for (std::size_t i = 0; i < count; ++i)
+        join_state(shape, state, shape.table.blocks[block], panels[i], S);
+    }
+  }
+}
+
+}  // namespace fastmax::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // FASTMAX_CPU_STATE_INL_H_

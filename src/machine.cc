@@ -1,0 +1,18 @@
+#include "src/machine.h"
+
+#include <unistd.h>
+
+namespace fastmax {
+
+Machine this_machine(int threads) {
+  static const std::size_t l2_bytes = [] {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    if (const long size = sysconf(_SC_LEVEL2_CACHE_SIZE); size > 0)
+      return static_cast<std::size_t>(size);
+#endif
+    return std::size_t{1} << 20;
+  }();
+  return {.threads = threads, .l2_bytes = l2_bytes};
+}
+
+}  // namespace fastmax

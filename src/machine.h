@@ -1,0 +1,10 @@
+// What the planner needs to know of the machine.
+#pragma once
+#include "src/plan.h"
+
+namespace fastmax {
+
+/// Cache sizes as the system reports them, read once.
+Machine this_machine(int threads);
+
+}  // namespace fastmax

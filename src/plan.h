@@ -1,0 +1,79 @@
+// Every choice the library makes, in one pure function that says why.
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "fastmax/fastmax.h"
+
+namespace fastmax {
+
+/// Longer chunks gain nothing: inside a chunk the cost per token grows with its length.
+inline constexpr int kMaxChunkTokens = 1024;
+
+struct Problem {
+  std::int64_t B, H, N, M, D, E;
+  int p;
+  bool causal;
+  bool backward;
+};
+
+struct Machine {
+  int threads;
+  std::size_t l2_bytes;  ///< of one core
+};
+
+/// What the planner decides; the public Plan adds the workspace.
+struct Choice {
+  Form form;
+  int chunk;    ///< factorised: tokens that join the state at a time
+  int threads;  ///< no more than the work is worth
+  const char* why;
+};
+
+/// C(D + p, p): monomials of degree <= p in D variables.
+constexpr double packed_features(std::int64_t D, int p) {
+  double count = 1;
+  for (int i = 1; i <= p; ++i) count = count * static_cast<double>(D + i) / i;
+  return count;
+}
+
+/// Reads no globals and no CPUID, so a laptop can test the plan of a 96-core server.
+constexpr Choice make_choice(const Problem& s, const Machine& m, const Options& options) {
+  // Multiply-adds of each form, forward; backward multiplies both by 2.5.
+  const double features = packed_features(s.D, s.p);
+  const double N = static_cast<double>(s.N), M = static_cast<double>(s.M),
+               E = static_cast<double>(s.E);
+  const double pairs = s.causal ? N * M - N * (N - 1) / 2 : N * M;
+  const double direct = pairs * static_cast<double>(s.D + s.E);
+  const double factorised = (N + M) * features * E;
+
+  Choice choice{options.form, options.chunk, 1, "asked for"};
+  if (options.form == Form::kAuto) {
+    const bool few = direct <= factorised;
+    choice.form = few ? Form::kDirect : Form::kFactorised;
+    choice.why = few ? "few tokens: scores cost less than features"
+                     : "many tokens: features cost less than scores";
+  }
+  if (choice.form == Form::kDirect) {
+    choice.chunk = 0;
+  } else if (choice.chunk > 0) {
+    choice.chunk = std::min(choice.chunk, kMaxChunkTokens);
+  } else {
+    // Causal work inside a chunk costs chunk / (2 F) of the work between chunks; a longer chunk
+    // brings the state from memory less often. 64 keeps a state that fits L2 near its best, a
+    // larger state wants more.
+    const double state_bytes = features * E * 4;
+    const double growth = state_bytes / static_cast<double>(m.l2_bytes);
+    choice.chunk = growth > 1 ? 256 : growth > 0.2 ? 128 : 64;
+  }
+  // A thread is worth waking for some 20 microseconds of work.
+  const double heads = static_cast<double>(s.B * s.H);
+  const double work =
+      heads * (choice.form == Form::kDirect ? direct : factorised) * (s.backward ? 2.5 : 1);
+  choice.threads =
+      static_cast<int>(std::clamp(work / 1e6, 1.0, static_cast<double>(std::max(m.threads, 1))));
+  return choice;
+}
+
+}  // namespace fastmax
