@@ -16,11 +16,25 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::size_t kBuffer = 1 << 20;
+constexpr const char* kInTheMaking = ".tmp-";
+
+[[noreturn]] void fail_to_write(const fs::path& file) {
+  throw WorkError("cannot write " + file.string() + ": " + std::strerror(errno));
+}
+
+void write_all(int descriptor, std::string_view bytes, const fs::path& file) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail_to_write(file);
+    bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
 
 // Unique among processes; within one, a name is in the making only once at a time.
 fs::path temporary_name(const fs::path& path) {
   fs::path name = path;
-  name += ".tmp-" + std::to_string(::getpid());
+  name += kInTheMaking + std::to_string(::getpid());
   return name;
 }
 
@@ -49,7 +63,7 @@ std::string read_file(const fs::path& file, std::string_view what) {
 
 NewFile::NewFile(fs::path file) : file_(std::move(file)), temporary_(temporary_name(file_)) {
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) fail();
+  if (descriptor_ < 0) fail_to_write(file_);
 }
 
 NewFile::~NewFile() {
@@ -58,30 +72,20 @@ NewFile::~NewFile() {
   ::unlink(temporary_.c_str());
 }
 
-void NewFile::fail() const {
-  throw WorkError("cannot write " + file_.string() + ": " + std::strerror(errno));
-}
-
 void NewFile::write(std::string_view bytes) {
   buffer_ += bytes;
   if (buffer_.size() >= kBuffer) flush();
 }
 
 void NewFile::flush() {
-  std::string_view left = buffer_;
-  while (!left.empty()) {
-    const ssize_t written = ::write(descriptor_, left.data(), left.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail();
-    left.remove_prefix(static_cast<std::size_t>(written));
-  }
+  write_all(descriptor_, buffer_, file_);
   buffer_.clear();
 }
 
 void NewFile::commit() {
   flush();
-  if (::fsync(descriptor_) != 0) fail();
-  if (::rename(temporary_.c_str(), file_.c_str()) != 0) fail();
+  if (::fsync(descriptor_) != 0) fail_to_write(file_);
+  if (::rename(temporary_.c_str(), file_.c_str()) != 0) fail_to_write(file_);
   ::close(descriptor_);
   descriptor_ = -1;
   sync_folder(file_.parent_path());
@@ -109,10 +113,30 @@ bool NewFolder::commit() {
   sync_folder(temporary_);
   if (::rename(temporary_.c_str(), folder_.c_str()) != 0) {
     if (errno == EEXIST || errno == ENOTEMPTY) return false;
-    throw WorkError("cannot write " + folder_.string() + ": " + std::strerror(errno));
+    fail_to_write(folder_);
   }
   sync_folder(folder_.parent_path());
   return true;
+}
+
+void append_line(const fs::path& file, std::string_view line) {
+  const int descriptor = ::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (descriptor < 0) fail_to_write(file);
+  try {
+    write_all(descriptor, std::string(line) + "\n", file);
+  } catch (...) {
+    ::close(descriptor);
+    throw;
+  }
+  ::close(descriptor);
+}
+
+void remove_leftovers(const fs::path& folder) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    if (entry.path().filename().string().find(kInTheMaking) == std::string::npos) continue;
+    std::error_code ignored;
+    fs::remove_all(entry.path(), ignored);
+  }
 }
 
 void make_folder(const fs::path& folder) {

@@ -24,7 +24,6 @@ class NewFile {
 
  private:
   void flush();
-  [[noreturn]] void fail() const;
 
   std::filesystem::path file_, temporary_;
   std::string buffer_;
@@ -48,6 +47,12 @@ class NewFolder {
  private:
   std::filesystem::path folder_, temporary_;
 };
+
+/// Adds a line at the end of the file, which may not exist yet. Throws WorkError.
+void append_line(const std::filesystem::path& file, std::string_view line);
+
+/// Removes what a process that was killed left in the making in this folder.
+void remove_leftovers(const std::filesystem::path& folder);
 
 /// Creates the folder and its parents. Throws WorkError.
 void make_folder(const std::filesystem::path& folder);

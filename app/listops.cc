@@ -134,7 +134,12 @@ std::vector<std::uint8_t> from_text(std::string_view text) {
 }
 
 Generator::Generator(const Options& options)
-    : options_(options), random_(options.seed, /*stream=*/0x6c6973746f7073) {}
+    : options_(options), random_(options.seed, /*stream=*/0x6c6973746f7073) {
+  if (options.min_length + 1 >= options.max_length) {
+    throw UsageError(text("expected that a length exists between min_length = ", options.min_length,
+                          " and max_length = ", options.max_length, ", both exclusive"));
+  }
+}
 
 void Generator::grow(int depth) {
   // A tree that is already too long will be refused: do not finish it.

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "app/error.h"
+#include "app/files.h"
 #include "app/listops_data.h"
 #include "app/random.h"
 
@@ -30,9 +31,6 @@ class Listops : public Task {
                             test_.size()));
     }
   }
-
-  std::int64_t vocabulary() const override { return listops::kVocabulary; }
-  std::int64_t classes() const override { return listops::kClasses; }
 
   Batch train_batch(std::int64_t step) override {
     const std::int64_t batches = train_.size() / batch_, epoch = step / batches;
@@ -119,13 +117,13 @@ fs::path listops_folder(const fs::path& data_folder, const std::string& variant)
   return data_folder / (variant == "lra" ? "listops" : "listops_" + variant);
 }
 
-std::unique_ptr<Task> load_listops(const Recipe& recipe, const fs::path& data_folder) {
+std::unique_ptr<Task> load_listops(const Recipe& recipe) {
   const fs::path folder = recipe.data.path.empty()
-                              ? listops_folder(data_folder, recipe.data.variant)
+                              ? listops_folder(data_folder(""), recipe.data.variant)
                               : fs::path(recipe.data.path);
   if (!fs::exists(folder)) {
     throw UsageError(text("expected ListOps data in ", folder.string(),
-                          ", there is none: make it with ", "`fastmax data make listops",
+                          ", there is none: make it with `fastmax data make listops",
                           recipe.data.variant == "short" ? " --short" : "", "`"));
   }
   return std::make_unique<Listops>(recipe, folder);

@@ -11,6 +11,7 @@ namespace fastmax::app {
 std::filesystem::path listops_folder(const std::filesystem::path& data_folder,
                                      const std::string& variant);
 
-std::unique_ptr<Task> load_listops(const Recipe& recipe, const std::filesystem::path& data_folder);
+/// From the recipe's data.path, or from where `data make` puts its variant.
+std::unique_ptr<Task> load_listops(const Recipe& recipe);
 
 }  // namespace fastmax::app

@@ -2,9 +2,9 @@
 // step, so a run that goes on after an interruption needs no memory of its data order.
 #pragma once
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "app/recipe.h"
@@ -14,9 +14,10 @@ namespace fastmax::app {
 /// Sequences padded to the longest of them.
 struct Batch {
   std::int64_t B = 0, N = 0;
-  std::vector<std::int64_t> tokens;   ///< [B][N]; 0 after the end of a sequence
-  std::vector<std::int64_t> lengths;  ///< [B] tokens that are real
-  std::vector<std::int64_t> targets;  ///< [B] answers, or [B][N] next tokens for a language model
+  std::vector<std::int64_t> tokens = {};   ///< [B][N]; 0 after the end of a sequence
+  std::vector<std::int64_t> lengths = {};  ///< [B] tokens that are real
+  std::vector<std::int64_t> targets =
+      {};  ///< [B] answers, or [B][N] next tokens for a language model
 };
 
 enum class Split { kTrain, kVal, kTest };
@@ -26,8 +27,6 @@ Split parse_split(const std::string& name);
 class Task {
  public:
   virtual ~Task() = default;
-  virtual std::int64_t vocabulary() const = 0;  ///< token ids are 0 .. vocabulary() - 1
-  virtual std::int64_t classes() const = 0;     ///< 0: a language model
   /// The batch of training step `step`, 0, 1, ...
   virtual Batch train_batch(std::int64_t step) = 0;
   /// Examples of an evaluation; `limit` > 0 takes that many of them.
@@ -38,7 +37,14 @@ class Task {
   virtual std::vector<std::pair<std::string, double>> baselines() const { return {}; }
 };
 
+/// What a model needs to know of a recipe's task, without its data.
+struct TaskShape {
+  std::int64_t vocabulary = 0;  ///< token ids are 0 .. vocabulary - 1
+  std::int64_t classes = 0;     ///< 0: a language model
+};
+TaskShape task_shape(const Recipe& recipe);
+
 /// Loads the recipe's data. Throws UsageError when it is missing or damaged.
-std::unique_ptr<Task> load_task(const Recipe& recipe, const std::filesystem::path& data_folder);
+std::unique_ptr<Task> load_task(const Recipe& recipe);
 
 }  // namespace fastmax::app

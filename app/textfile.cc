@@ -24,9 +24,6 @@ class Textfile : public Task {
     }
   }
 
-  std::int64_t vocabulary() const override { return 256; }
-  std::int64_t classes() const override { return 0; }
-
   Batch train_batch(std::int64_t step) override {
     Random random(seed_, static_cast<std::uint64_t>(step));
     std::vector<std::int64_t> starts(batch_);

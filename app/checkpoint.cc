@@ -1,0 +1,90 @@
+#include "app/checkpoint.h"
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "app/error.h"
+#include "app/safetensors.h"
+
+namespace fastmax::app {
+namespace {
+
+constexpr const char* kState = "state";
+constexpr const char* kType = "F32";
+
+Array view(const std::string& name, const at::Tensor& tensor) {
+  const at::Tensor& t = tensor;  // weights and moments are dense float32
+  return {
+      name,
+      kType,
+      t.sizes().vec(),
+      {static_cast<const std::byte*>(t.const_data_ptr()), static_cast<std::size_t>(t.nbytes())}};
+}
+
+void restore(const Safetensors& file, const std::string& name, const at::Tensor& tensor) {
+  const Array& array = file.get(name, kType, tensor.sizes().vec());
+  std::memcpy(tensor.data_ptr(), array.bytes.data(), array.bytes.size());
+}
+
+nlohmann::json to_json(const TrainState& s) {
+  return {{"step", s.step},
+          {"reported", s.reported},
+          {"seconds", s.seconds},
+          {"best", {{"step", s.best.step}, {"loss", s.best.loss}, {"accuracy", s.best.accuracy}}},
+          {"window",
+           {{"steps", s.window.steps},
+            {"tokens", s.window.tokens},
+            {"loss", s.window.loss},
+            {"seconds", s.window.seconds}}}};
+}
+
+TrainState from_json(const nlohmann::json& json) {
+  TrainState s;
+  s.step = json.at("step");
+  s.reported = json.at("reported");
+  s.seconds = json.at("seconds");
+  const auto& best = json.at("best");
+  s.best = {best.at("step"), best.at("loss"), best.at("accuracy")};
+  const auto& window = json.at("window");
+  s.window = {window.at("steps"), window.at("tokens"), window.at("loss"), window.at("seconds")};
+  return s;
+}
+
+}  // namespace
+
+void save_checkpoint(const std::filesystem::path& file, const Model& model, const AdamW& optimiser,
+                     const TrainState& state) {
+  std::vector<Array> arrays;
+  for (const auto& [name, weight] : model.parameters()) {
+    arrays.push_back(view("weight." + name, weight));
+  }
+  for (const auto& [name, moment] : optimiser.state()) arrays.push_back(view(name, moment));
+  write_safetensors(file, arrays, {{kState, to_json(state).dump()}});
+}
+
+TrainState load_checkpoint(const std::filesystem::path& path, Model& model, AdamW& optimiser) {
+  const Safetensors file(path);
+  TrainState state;
+  try {
+    state = from_json(nlohmann::json::parse(file.note(kState)));
+  } catch (const nlohmann::json::exception& e) {
+    throw UsageError(text("expected the counters of a run in ", path.string(), ": ", e.what()));
+  }
+  for (const auto& [name, weight] : model.parameters()) restore(file, "weight." + name, weight);
+  for (const auto& [name, moment] : optimiser.state()) restore(file, name, moment);
+  optimiser.set_steps(state.step);
+  return state;
+}
+
+void save_weights(const std::filesystem::path& file, const Model& model, std::int64_t step) {
+  std::vector<Array> arrays;
+  for (const auto& [name, weight] : model.parameters()) arrays.push_back(view(name, weight));
+  write_safetensors(file, arrays, {{"format", "pt"}, {"step", std::to_string(step)}});
+}
+
+void load_weights(const std::filesystem::path& path, Model& model) {
+  const Safetensors file(path);
+  for (const auto& [name, weight] : model.parameters()) restore(file, name, weight);
+}
+
+}  // namespace fastmax::app

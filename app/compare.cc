@@ -1,0 +1,170 @@
+#include "app/compare.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "app/error.h"
+#include "app/files.h"
+#include "app/plot.h"
+#include "app/run_dir.h"
+#include "app/task.h"
+#include "app/train.h"
+
+namespace fastmax::app {
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+namespace {
+
+std::string format(const char* pattern, double x) {
+  char buffer[64];
+  std::snprintf(buffer, sizeof buffer, pattern, x);
+  return buffer;
+}
+
+double mean(const std::vector<double>& x) {
+  double sum = 0;
+  for (const double value : x) sum += value;
+  return sum / static_cast<double>(x.size());
+}
+
+double deviation(const std::vector<double>& x) {
+  if (x.size() < 2) return 0;
+  const double m = mean(x);
+  double squares = 0;
+  for (const double value : x) squares += (value - m) * (value - m);
+  return std::sqrt(squares / static_cast<double>(x.size() - 1));
+}
+
+double median(std::vector<double> x) {
+  std::sort(x.begin(), x.end());
+  return (x[(x.size() - 1) / 2] + x[x.size() / 2]) / 2;
+}
+
+RunDir run_dir(const fs::path& out, const std::string& attention, std::int64_t seed) {
+  return RunDir(out / (attention + "-seed" + std::to_string(seed)));
+}
+
+ordered_json row_of(const std::string& attention, const std::vector<std::int64_t>& seeds,
+                    const std::vector<ordered_json>& results) {
+  std::vector<double> accuracy, loss, speed, memory;
+  for (const ordered_json& result : results) {
+    accuracy.push_back(result.at("test").at("accuracy"));
+    loss.push_back(result.at("test").at("loss"));
+    speed.push_back(result.at("steps_per_second"));
+    memory.push_back(result.at("peak_memory_bytes"));
+  }
+  return {{"attention", attention},
+          {"seeds", seeds},
+          {"accuracy_mean", mean(accuracy)},
+          {"accuracy_std", deviation(accuracy)},
+          {"loss_mean", mean(loss)},
+          {"steps_per_second", median(speed)},
+          {"peak_memory_bytes", static_cast<std::int64_t>(median(memory))},
+          {"speedup_over_softmax", nullptr}};
+}
+
+// Two panels: the training loss, and what the evaluations found. A curve is the first seed's.
+void draw(const fs::path& out, const std::vector<std::string>& attentions, std::int64_t seed,
+          bool classifier, const fs::path& file) {
+  Plot training{.title = "training", .x_label = "step", .y_label = "loss (nats)"};
+  Plot validation{.title = "validation",
+                  .x_label = "step",
+                  .y_label = classifier ? "accuracy" : "loss (nats)",
+                  .legend = false};
+  for (const std::string& attention : attentions) {
+    Series loss{.name = attention, .x = {}, .y = {}}, found = loss;
+    // A point of the first panel is the mean over the lines since the last evaluation: curves, not
+    // noise.
+    double sum = 0, count = 0;
+    for (const auto& line : run_dir(out, attention, seed).read_metrics()) {
+      sum += line.at("train_loss").get<double>();
+      ++count;
+      if (!line.contains("val_loss")) continue;
+      loss.x.push_back(line.at("step"));
+      loss.y.push_back(sum / count);
+      sum = count = 0;
+      found.x.push_back(line.at("step"));
+      found.y.push_back(line.at(classifier ? "val_accuracy" : "val_loss"));
+    }
+    training.series.push_back(std::move(loss));
+    validation.series.push_back(std::move(found));
+  }
+  line_plot({training, validation}, 2, file.string());
+}
+
+}  // namespace
+
+Table comparison_table(const ordered_json& comparison) {
+  const bool classifier = comparison.at("task") != "textfile";
+  Table table({{"attention", Align::kLeft},
+               {classifier ? "test accuracy" : "test loss"},
+               {classifier ? "test loss" : "bits per byte"},
+               {"steps/s"},
+               {"against softmax"},
+               {"peak memory"}});
+  for (const ordered_json& row : comparison.at("rows")) {
+    const double loss = row.at("loss_mean");
+    std::string accuracy = format("%.1f %%", 100 * row.at("accuracy_mean").get<double>());
+    if (row.at("seeds").size() > 1) {
+      accuracy += format(" ± %.1f", 100 * row.at("accuracy_std").get<double>());
+    }
+    const ordered_json& speedup = row.at("speedup_over_softmax");
+    table.row({row.at("attention"), classifier ? accuracy : format("%.3f", loss),
+               classifier ? format("%.3f", loss) : format("%.3f", loss / std::log(2.0)),
+               short_number(row.at("steps_per_second")),
+               speedup.is_null() ? "" : format("%.2fx", speedup.get<double>()),
+               short_bytes(row.at("peak_memory_bytes"))});
+  }
+  if (!comparison.at("baselines").empty()) {
+    table.rule();
+    for (const auto& [name, accuracy] : comparison.at("baselines").items()) {
+      table.row({name, format("%.1f %%", 100 * accuracy.get<double>()), "", "", "", ""},
+                Tone::kFaint);
+    }
+  }
+  return table;
+}
+
+ordered_json compare(const Recipe& recipe, const std::vector<std::string>& attentions,
+                     const std::vector<std::int64_t>& seeds, const fs::path& out) {
+  const fs::path plot = out / "loss.svg";
+  require_plot(plot.string());
+  const auto task = load_task(recipe);  // damaged data stops it all before the first run
+  ordered_json comparison = {{"task", recipe.task}, {"baselines", ordered_json::object()}};
+  for (const auto& [name, accuracy] : task->baselines()) comparison["baselines"][name] = accuracy;
+
+  std::size_t width = 0;
+  for (const std::string& attention : attentions) width = std::max(width, attention.size());
+  ordered_json rows = ordered_json::array();
+  for (const std::string& attention : attentions) {
+    std::vector<ordered_json> results;
+    for (const std::int64_t seed : seeds) {
+      Recipe mine = recipe;
+      mine.model.attention = attention;
+      mine.seed = seed;
+      const RunDir dir = run_dir(out, attention, seed);
+      std::string label = attention + std::string(width - attention.size(), ' ');
+      if (seeds.size() > 1) label += "  seed " + std::to_string(seed);
+      if (dir.finished()) std::fprintf(stderr, "%s  finished before, kept\n", label.c_str());
+      results.push_back(train(mine, dir.path(), /*resume=*/true, label));
+    }
+    rows.push_back(row_of(attention, seeds, results));
+  }
+  for (const ordered_json& base : rows) {
+    if (base.at("attention") != "softmax") continue;
+    const double softmax = base.at("steps_per_second");
+    for (ordered_json& row : rows) {
+      row["speedup_over_softmax"] = row.at("steps_per_second").get<double>() / softmax;
+    }
+    break;
+  }
+  comparison["rows"] = rows;
+  write_file(out / "table.json", comparison.dump(2) + "\n");
+  write_file(out / "table.md", comparison_table(comparison).markdown());
+  draw(out, attentions, seeds.front(), task_shape(recipe).classes > 0, plot);
+  return comparison;
+}
+
+}  // namespace fastmax::app

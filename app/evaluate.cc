@@ -1,0 +1,64 @@
+#include "app/evaluate.h"
+
+#include <c10/core/GradMode.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numbers>
+
+#include "app/signals.h"
+
+namespace fastmax::app {
+
+Tensors to_tensors(const Batch& batch) {
+  const auto tensor = [](const std::vector<std::int64_t>& values, at::IntArrayRef shape) {
+    return at::from_blob(const_cast<std::int64_t*>(values.data()), shape, at::kLong).clone();
+  };
+  Tensors t;
+  t.tokens = tensor(batch.tokens, {batch.B, batch.N});
+  t.targets = tensor(batch.targets, {static_cast<std::int64_t>(batch.targets.size())});
+  const at::Tensor lengths = tensor(batch.lengths, {batch.B, 1});
+  const at::Tensor real = at::arange(batch.N) < lengths;
+  if (!real.all().item<bool>()) t.key_weight = real.to(at::kFloat);
+  return t;
+}
+
+at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& targets) {
+  return at::cross_entropy_loss(logits.flatten(0, -2), targets);
+}
+
+std::optional<Score> evaluate(const Model& model, const Task& task, Split split,
+                              std::int64_t limit) {
+  const c10::AutoGradMode no_gradient(false);
+  Score score;
+  double loss = 0, right = 0, answers = 0;
+  for (const Batch& batch : task.evaluation(split, limit)) {
+    if (StopRequest::pending()) return std::nullopt;
+    const Tensors t = to_tensors(batch);
+    const at::Tensor logits = model.forward(t.tokens, t.key_weight, /*training=*/false);
+    const double count = static_cast<double>(t.targets.numel());
+    loss += cross_entropy(logits, t.targets).item<double>() * count;
+    right += (logits.argmax(-1).flatten() == t.targets).sum().item<double>();
+    answers += count;
+    score.examples += batch.B;
+  }
+  score.loss = loss / answers;
+  score.accuracy = right / answers;
+  return score;
+}
+
+nlohmann::ordered_json to_json(const Score& score, const std::string& task,
+                               const std::string& split) {
+  nlohmann::ordered_json json = {{"task", task},
+                                 {"split", split},
+                                 {"examples", score.examples},
+                                 {"loss", score.loss},
+                                 {"accuracy", score.accuracy}};
+  if (task == "textfile") {
+    json["perplexity"] = std::exp(score.loss);
+    json["bits_per_byte"] = score.loss / std::numbers::ln2;
+  }
+  return json;
+}
+
+}  // namespace fastmax::app

@@ -1,0 +1,62 @@
+// The program: parses the command line, runs one command, and turns failures into one line and an
+// exit code (0 success, 1 failed at work, 2 wrong usage or input, 128 + signal when interrupted).
+#include <c10/util/Exception.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <new>
+#include <string>
+
+#include "app/commands.h"
+#include "app/error.h"
+#include "app/version.h"
+#include "fastmax/error.h"
+
+namespace {
+
+int report(const std::string& what, int code) {
+  std::string line = what.substr(0, what.find("\n  "));  // CLI11 and torch add more, indented
+  for (char& c : line) c = c == '\n' || c == '\r' ? ' ' : c;
+  while (!line.empty() && line.back() == ' ') line.pop_back();
+  if (line.rfind("fastmax: ", 0) == 0) line.erase(0, 9);  // the core's own prefix
+  std::fprintf(stderr, "fastmax: error: %s\n", line.c_str());
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace fastmax::app;
+  CLI::App app("Fastmax: factorizable attention in linear time", "fastmax");
+  app.set_version_flag("--version", std::string("fastmax ") + version() + " (" + commit() + ")");
+  app.require_subcommand(1);
+  add_info(app);
+  add_data(app);
+  add_train(app);
+  add_compare(app);
+  add_eval(app);
+  add_generate(app);
+  add_bench(app);
+  add_scaling(app);
+  add_demo(app);
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    return report(std::string(e.what()) + " (fastmax --help lists what there is)", 2);
+  } catch (const UsageError& e) {
+    return report(e.what(), 2);
+  } catch (const fastmax::Error& e) {
+    return report(e.what(), 2);
+  } catch (const Interrupted& e) {
+    std::fprintf(stderr, "fastmax: %s\n", e.what());
+    return 128 + e.signal;
+  } catch (const std::bad_alloc&) {
+    return report("out of memory", 1);
+  } catch (const c10::Error& e) {
+    return report(e.what_without_backtrace(), 1);
+  } catch (const std::exception& e) {
+    return report(e.what(), 1);
+  }
+}

@@ -1,0 +1,84 @@
+#include "app/run_dir.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "app/checkpoint.h"
+#include "app/error.h"
+#include "app/files.h"
+#include "app/task.h"
+
+namespace fastmax::app {
+
+std::vector<nlohmann::ordered_json> RunDir::read_metrics() const {
+  std::vector<nlohmann::ordered_json> lines;
+  const std::string bytes = read_file(metrics(), "the metrics of a run");
+  std::string_view left = bytes;
+  for (std::size_t end; (end = left.find('\n')) != std::string_view::npos;) {
+    auto line = nlohmann::ordered_json::parse(left.substr(0, end), nullptr, false);
+    if (!line.is_object() || !line.contains("step")) {
+      throw UsageError(
+          text(metrics().string(), ":", lines.size() + 1, ": expected a JSON object with a step"));
+    }
+    lines.push_back(std::move(line));
+    left.remove_prefix(end + 1);
+  }
+  return lines;
+}
+
+nlohmann::ordered_json RunDir::read_result() const {
+  auto json = nlohmann::ordered_json::parse(read_file(result(), "the result of a run"), nullptr,
+                                            /*allow_exceptions=*/false);
+  if (!json.is_object()) throw UsageError(result().string() + ": expected a JSON object");
+  return json;
+}
+
+RunLock::RunLock(const RunDir& run)
+    : descriptor_(::open(run.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  if (descriptor_ < 0) {
+    throw WorkError("cannot open " + run.path().string() + ": " + std::strerror(errno));
+  }
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+    ::close(descriptor_);
+    throw UsageError("expected a run directory that nobody is writing, another process trains in " +
+                     run.path().string());
+  }
+}
+
+RunLock::~RunLock() { ::close(descriptor_); }
+
+ModelConfig model_config(const Recipe& recipe) {
+  const TaskShape shape = task_shape(recipe);
+  return {.attention = recipe.model.attention,
+          .layers = recipe.model.layers,
+          .heads = recipe.model.heads,
+          .dim = recipe.model.dim,
+          .mlp = recipe.model.mlp,
+          .dropout = recipe.model.dropout,
+          .scale = recipe.model.scale,
+          .vocabulary = shape.vocabulary,
+          .length = recipe.data.length,
+          .classes = shape.classes,
+          .pool_padded = recipe.model.pool == "padded"};
+}
+
+Trained load_run(const std::filesystem::path& path) {
+  const RunDir run(path);
+  if (!run.started()) {
+    throw UsageError("expected a run directory, " + path.string() + " has no recipe.toml");
+  }
+  if (!std::filesystem::exists(run.weights())) {
+    throw UsageError("expected a trained run, " + path.string() +
+                     " has no model.safetensors yet (it comes with the first evaluation)");
+  }
+  Trained trained{.recipe = read_recipe(run.recipe().string()), .model = nullptr};
+  trained.model = std::make_unique<Model>(model_config(trained.recipe), /*seed=*/0);
+  load_weights(run.weights(), *trained.model);
+  return trained;
+}
+
+}  // namespace fastmax::app

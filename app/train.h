@@ -1,0 +1,24 @@
+// Training: one run from its recipe to its result, interruptible anywhere.
+#pragma once
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "app/recipe.h"
+#include "app/task.h"
+
+namespace fastmax::app {
+
+/// Trains in `folder` (see run_dir.h), going on from its checkpoint if `resume`, and returns
+/// result.json. A finished run is left as it is. `label` stands before the progress bar.
+///
+/// Throws UsageError before any work when the folder holds a run and `resume` is false, or a run of
+/// another recipe; Interrupted on SIGINT and SIGTERM, after a checkpoint; WorkError when the loss
+/// is no longer finite.
+nlohmann::ordered_json train(Recipe recipe, const std::filesystem::path& folder, bool resume,
+                             const std::string& label);
+
+/// The learning rate of step 0, 1, ..: a linear rise over `warmup` steps, then a linear fall.
+double learning_rate(const Recipe::TrainKeys& keys, std::int64_t step);
+
+}  // namespace fastmax::app
