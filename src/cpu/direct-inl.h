@@ -5,17 +5,15 @@
 // Everything lies in panels [dims][64 tokens]. The tokens of one side lie across lanes, those of
 // the other are the rows of a product that reads its panel by columns, so no operand is ever
 // transposed for it.
-//
-// Masks: with lanes = queries, lane l sees row m if l >= m + delta; with lanes = keys, row n sees
-// lane m if m <= n + delta. Vectors of lanes that see nothing of a group of rows are skipped.
+// Where a mask cuts a block, vectors of lanes that see nothing of a group of rows are skipped.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 #include "hwy/highway.h"
+#include "src/cpu/kernels.h"
 #include "src/cpu/layout.h"
-#include "src/score.h"
 
 #if defined(FASTMAX_CPU_DIRECT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FASTMAX_CPU_DIRECT_INL_H_
@@ -26,166 +24,10 @@
 
 #include "src/cpu/lanes-inl.h"
 #include "src/cpu/product-inl.h"
+#include "src/cpu/score-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fastmax::cpu::HWY_NAMESPACE {
-
-enum class Lanes : unsigned char { kQueries, kKeys };
-
-/// f / c_p and its slope for the accumulated u = 1 + s + (shift - 1); see score.h.
-template <class T, int P>
-struct Score {
-  explicit Score(const ShiftedPolynomial& f)
-      : start(static_cast<T>(f.shift - 1)),  // kappa_q . kappa_k already counts 1
-        r0(static_cast<T>(f.r[0])),
-        r1(static_cast<T>(f.r[1])),
-        r2(static_cast<T>(f.r[2])) {}
-  T start, r0, r1, r2;
-
-  HWY_INLINE Vec<T> value(Vec<T> u) const {
-    const Tag<T> d;
-    if constexpr (P == 1) return u;
-    if constexpr (P == 2) return hn::MulAdd(u, u, hn::Set(d, r0));
-    if constexpr (P == 3) {
-      return hn::MulAdd(hn::MulAdd(u, u, hn::Set(d, r1)), u, hn::Set(d, r0));
-    }
-    if constexpr (P == 4) {
-      const auto square = hn::Mul(u, u);
-      return hn::MulAdd(hn::Add(square, hn::Set(d, r2)), square,
-                        hn::MulAdd(u, hn::Set(d, r1), hn::Set(d, r0)));
-    }
-  }
-  /// slope(u) * e
-  HWY_INLINE Vec<T> slope_times(Vec<T> u, Vec<T> e) const {
-    const Tag<T> d;
-    if constexpr (P == 1) return e;
-    if constexpr (P == 2) return hn::Mul(hn::Add(u, u), e);
-    if constexpr (P == 3) {
-      return hn::Mul(hn::MulAdd(hn::Mul(u, hn::Set(d, T{3})), u, hn::Set(d, r1)), e);
-    }
-    if constexpr (P == 4) {
-      const auto even = hn::MulAdd(hn::Mul(u, hn::Set(d, T{4})), u, hn::Set(d, T{2} * r2));
-      return hn::Mul(hn::MulAdd(even, u, hn::Set(d, r1)), e);
-    }
-  }
-};
-
-/// x where the mask of `lanes` lets row `row` and the lanes from `column` on see each other, else
-/// 0.
-template <Lanes kLanesAre, class T>
-HWY_INLINE Vec<T> keep_visible(Vec<T> x, std::size_t row, std::size_t column, std::int64_t delta) {
-  const Tag<T> d;
-  const auto at = static_cast<std::int64_t>(row) + delta - static_cast<std::int64_t>(column);
-  const auto L = static_cast<std::int64_t>(kLanes<T>);
-  if constexpr (kLanesAre == Lanes::kQueries) {
-    return hn::IfThenZeroElse(
-        hn::FirstN(d, static_cast<std::size_t>(std::clamp<std::int64_t>(at, 0, L))), x);
-  } else {
-    return hn::IfThenElseZero(
-        hn::FirstN(d, static_cast<std::size_t>(std::clamp<std::int64_t>(at + 1, 0, L))), x);
-  }
-}
-
-/// Epilogue of the scores: weights f(s) w_m to S, their sum over keys to g.
-template <class T, int P, bool kMasked>
-struct ToWeights {
-  Score<T, P> score;
-  T* S;
-  T* g;
-  const T* key_weight;  ///< nullptr: all ones
-  std::int64_t delta;
-
-  template <int R, int Z>
-  HWY_INLINE void start(Vec<T> (&acc)[R][Z], std::size_t, std::size_t) const {
-    HWY_UNROLL(8)
-    for (int r = 0; r < R; ++r) {
-      HWY_UNROLL(8)
-      for (int z = 0; z < Z; ++z) acc[r][z] = hn::Set(Tag<T>(), score.start);
-    }
-  }
-  template <int R, int Z>
-  HWY_INLINE void finish(Vec<T> (&acc)[R][Z], std::size_t row, std::size_t column) const {
-    const Tag<T> d;
-    Vec<T> sum[Z];
-    HWY_UNROLL(8)
-    for (int z = 0; z < Z; ++z) sum[z] = hn::LoadU(d, g + column + z * kLanes<T>);
-    HWY_UNROLL(8)
-    for (int r = 0; r < R; ++r) {
-      HWY_UNROLL(8)
-      for (int z = 0; z < Z; ++z) {
-        const std::size_t lane = column + z * kLanes<T>;
-        auto w = score.value(acc[r][z]);
-        if (key_weight) w = hn::Mul(w, hn::Set(d, key_weight[row + r]));
-        if constexpr (kMasked) w = keep_visible<Lanes::kQueries, T>(w, row + r, lane, delta);
-        sum[z] = hn::Add(sum[z], w);
-        hn::StoreU(w, d, S + (row + r) * kPanel + lane);
-      }
-    }
-    HWY_UNROLL(8)
-    for (int z = 0; z < Z; ++z) hn::StoreU(sum[z], d, g + column + z * kLanes<T>);
-  }
-};
-
-/// Epilogue: u = shift + A B to S.
-template <class T>
-struct StoreFrom : StoreOrAdd<T> {
-  T value;
-
-  template <int R, int Z>
-  HWY_INLINE void start(Vec<T> (&acc)[R][Z], std::size_t, std::size_t) const {
-    HWY_UNROLL(8)
-    for (int r = 0; r < R; ++r) {
-      HWY_UNROLL(8)
-      for (int z = 0; z < Z; ++z) acc[r][z] = hn::Set(Tag<T>(), value);
-    }
-  }
-};
-
-/// Epilogue of e = d~ . v~ : dS = f'(s) e to dS, and with lanes = keys f(s) to F, where u stood.
-template <Lanes kLanesAre, class T, int P, bool kMasked>
-struct ToScoreGradients {
-  Score<T, P> score;
-  T* F;
-  T* dS;
-  const T* c;           ///< -(d_o . o) / g of each query
-  const T* key_weight;  ///< with lanes = queries: of the rows, or nullptr
-  std::int64_t delta;
-
-  template <int R, int Z>
-  HWY_INLINE void start(Vec<T> (&acc)[R][Z], std::size_t row, std::size_t column) const {
-    const Tag<T> d;
-    HWY_UNROLL(8)
-    for (int r = 0; r < R; ++r) {
-      HWY_UNROLL(8)
-      for (int z = 0; z < Z; ++z) {
-        acc[r][z] = kLanesAre == Lanes::kQueries ? hn::LoadU(d, c + column + z * kLanes<T>)
-                                                 : hn::Set(d, c[row + r]);
-      }
-    }
-  }
-  template <int R, int Z>
-  HWY_INLINE void finish(Vec<T> (&acc)[R][Z], std::size_t row, std::size_t column) const {
-    const Tag<T> d;
-    HWY_UNROLL(8)
-    for (int r = 0; r < R; ++r) {
-      HWY_UNROLL(8)
-      for (int z = 0; z < Z; ++z) {
-        const std::size_t lane = column + z * kLanes<T>, at = (row + r) * kPanel + lane;
-        const auto u = hn::LoadU(d, F + at);
-        auto ds = score.slope_times(u, acc[r][z]);
-        if (kLanesAre == Lanes::kQueries && key_weight)
-          ds = hn::Mul(ds, hn::Set(d, key_weight[row + r]));
-        if constexpr (kMasked) ds = keep_visible<kLanesAre, T>(ds, row + r, lane, delta);
-        hn::StoreU(ds, d, dS + at);
-        if constexpr (kLanesAre == Lanes::kKeys) {
-          auto f = score.value(u);
-          if constexpr (kMasked) f = keep_visible<kLanesAre, T>(f, row + r, lane, delta);
-          hn::StoreU(f, d, F + at);
-        }
-      }
-    }
-  }
-};
 
 /// Calls body(first row, rows, first lane, vectors) for groups of rows and the lanes that see any
 /// of them, and zeroes the other lanes of S (and of F if given).
@@ -219,6 +61,11 @@ HWY_INLINE void for_visible_groups(std::size_t rows, std::size_t vectors, std::i
   }
 }
 
+/// delta for a part of a block that starts at this row and lane.
+HWY_INLINE std::int64_t relative(std::int64_t delta, std::size_t row, std::size_t lane) {
+  return delta + static_cast<std::int64_t>(row) - static_cast<std::int64_t>(lane);
+}
+
 /// The queries of one panel and what forward accumulates for them.
 template <class T>
 struct QueryPanel {
@@ -240,10 +87,9 @@ struct KeyPanel {
 
 /// ot (+)= sum_m w_m f(s_mn) v_m / c_p and g += sum_m w_m f(s_mn) / c_p over the keys of one panel.
 /// S is scratch [kPanel][kPanel]. `add` = false overwrites ot.
-template <class T, int P>
-HWY_NOINLINE void forward_block(const Score<T, P>& score, const QueryPanel<T>& q,
-                                const KeyPanel<T>& k, std::size_t K, std::size_t E,
-                                std::int64_t delta, bool add, T* S) {
+template <class T>
+HWY_NOINLINE void forward_block(const Settings<T>& s, const QueryPanel<T>& q, const KeyPanel<T>& k,
+                                std::size_t K, std::size_t E, std::int64_t delta, bool add, T* S) {
   constexpr std::size_t L = kLanes<T>, kHalf = kPanel / 2;
   const Tag<T> d;
   const std::size_t vectors = divide_up(q.n, L), rows = round_up(k.n, kRows),
@@ -251,18 +97,15 @@ HWY_NOINLINE void forward_block(const Score<T, P>& score, const QueryPanel<T>& q
   alignas(64) T g[kPanel] = {};  // of this block alone: a long sum then rounds once a block
   const StoreOrAdd<T> to_output{q.ot, kPanel, add};
   if (delta + static_cast<std::int64_t>(k.n) <= 1) {  // the last key is seen by the first query
-    product<By::kColumn>(rows, vectors, K, k.x, kPanel, q.x, kPanel,
-                         ToWeights<T, P, false>{score, S, g, k.key_weight, 0});
+    weigh<false, T>(s.p, s.score, {rows, vectors, K, k.x, q.x}, k.key_weight, 0, S, g);
     product<By::kColumn>(channels, vectors, k.n, k.v, k.ldv, S, kPanel, to_output);
   } else {
     for_visible_groups<Lanes::kQueries, T>(
         rows, vectors, delta, S, nullptr,
         [&](std::size_t row, std::size_t count, std::size_t lane, std::size_t group) HWY_ATTR {
-          product<By::kColumn>(count, group, K, k.x + row, kPanel, q.x + lane, kPanel,
-                               ToWeights<T, P, true>{score, S + row * kPanel + lane, g + lane,
-                                                     k.key_weight ? k.key_weight + row : nullptr,
-                                                     delta + static_cast<std::int64_t>(row) -
-                                                         static_cast<std::int64_t>(lane)});
+          weigh<true, T>(s.p, s.score, {count, group, K, k.x + row, q.x + lane},
+                         k.key_weight ? k.key_weight + row : nullptr, relative(delta, row, lane),
+                         S + row * kPanel + lane, g + lane);
         });
     // The first half of the queries sees fewer keys.
     const auto seen = static_cast<std::size_t>(std::clamp<std::int64_t>(
@@ -288,49 +131,43 @@ struct GradientPanel {
 };
 
 /// Scores' gradients of one block: dS (and with lanes = keys F = f / c_p) as [rows][kPanel].
-template <Lanes kLanesAre, class T, int P>
-HWY_INLINE void score_gradients(const Score<T, P>& score, const GradientPanel<T>& rows,
+template <Lanes kLanesAre, class T>
+HWY_INLINE void block_gradients(const Settings<T>& s, const GradientPanel<T>& rows,
                                 const GradientPanel<T>& lanes, const T* c, const T* key_weight,
                                 std::size_t K, std::size_t E, bool masked, std::int64_t delta, T* F,
                                 T* dS) {
   const std::size_t vectors = divide_up(lanes.n, kLanes<T>), count = round_up(rows.n, kRows);
   if (!masked) {
-    product<By::kColumn>(count, vectors, K, rows.x, kPanel, lanes.x, kPanel,
-                         StoreFrom<T>{{F, kPanel, false}, score.start});
-    product<By::kColumn>(count, vectors, E, rows.value, kPanel, lanes.value, kPanel,
-                         ToScoreGradients<kLanesAre, T, P, false>{score, F, dS, c, key_weight, 0});
+    score_gradients<kLanesAre, false, T>(s.p, s.score, {count, vectors, K, rows.x, lanes.x}, E,
+                                         rows.value, lanes.value, c, key_weight, 0, F, dS);
     return;
   }
   for_visible_groups<kLanesAre, T>(
       count, vectors, delta, dS, F,
       [&](std::size_t row, std::size_t n, std::size_t lane, std::size_t group) HWY_ATTR {
         const std::size_t at = row * kPanel + lane;
-        product<By::kColumn>(n, group, K, rows.x + row, kPanel, lanes.x + lane, kPanel,
-                             StoreFrom<T>{{F + at, kPanel, false}, score.start});
-        product<By::kColumn>(
-            n, group, E, rows.value + row, kPanel, lanes.value + lane, kPanel,
-            ToScoreGradients<kLanesAre, T, P, true>{
-                score, F + at, dS + at, kLanesAre == Lanes::kQueries ? c + lane : c + row,
-                key_weight ? key_weight + row : nullptr,
-                delta + static_cast<std::int64_t>(row) - static_cast<std::int64_t>(lane)});
+        score_gradients<kLanesAre, true, T>(
+            s.p, s.score, {n, group, K, rows.x + row, lanes.x + lane}, E, rows.value + row,
+            lanes.value + lane, kLanesAre == Lanes::kQueries ? c + lane : c + row,
+            key_weight ? key_weight + row : nullptr, relative(delta, row, lane), F + at, dS + at);
       });
 }
 
 /// dq: dX_q += kappa_k dS over the keys of one block, lanes = queries. delta as in forward_block.
-template <class T, int P>
-HWY_NOINLINE void backward_queries(const Score<T, P>& score, const GradientPanel<T>& q, const T* c,
+template <class T>
+HWY_NOINLINE void backward_queries(const Settings<T>& s, const GradientPanel<T>& q, const T* c,
                                    const GradientPanel<T>& k, const T* key_weight, std::size_t K,
                                    std::size_t E, std::int64_t delta, T* F, T* dS, T* dX) {
   const bool masked = delta + static_cast<std::int64_t>(k.n) > 1;
-  score_gradients<Lanes::kQueries>(score, k, q, c, key_weight, K, E, masked, delta, F, dS);
+  block_gradients<Lanes::kQueries>(s, k, q, c, key_weight, K, E, masked, delta, F, dS);
   product<By::kRow>(round_up(K, kRows), divide_up(q.n, kLanes<T>), k.n, k.x, kPanel, dS, kPanel,
                     StoreOrAdd<T>{dX, kPanel, true});
 }
 
 /// dk and dv without the key's weight: dX_k += kappa_q dS, dV += u F over the queries of one block,
 /// lanes = keys. Leaves dS in dS. Row n sees lane m if m <= n + delta.
-template <class T, int P>
-HWY_NOINLINE void backward_keys(const Score<T, P>& score, const GradientPanel<T>& q, const T* c,
+template <class T>
+HWY_NOINLINE void backward_keys(const Settings<T>& s, const GradientPanel<T>& q, const T* c,
                                 const GradientPanel<T>& k, std::size_t K, std::size_t E,
                                 std::int64_t delta, T* F, T* dS, T* dX, T* dV) {
   constexpr std::size_t L = kLanes<T>, kHalf = kPanel / 2;
@@ -338,8 +175,8 @@ HWY_NOINLINE void backward_keys(const Score<T, P>& score, const GradientPanel<T>
                     channels = round_up(E, kRows);
   const bool masked =
       static_cast<std::int64_t>(k.n) - 1 > delta;  // the first query misses the last key
-  score_gradients<Lanes::kKeys>(score, q, k, c, static_cast<const T*>(nullptr), K, E, masked, delta,
-                                F, dS);
+  block_gradients<Lanes::kKeys>(s, q, k, c, static_cast<const T*>(nullptr), K, E, masked, delta, F,
+                                dS);
   const auto accumulate = [&](std::size_t lane, std::size_t count, std::size_t first) HWY_ATTR {
     const std::size_t n = q.n - first;
     product<By::kRow>(dims, count, n, q.x + first, kPanel, dS + first * kPanel + lane, kPanel,

@@ -22,18 +22,14 @@
 HWY_BEFORE_NAMESPACE();
 namespace fastmax::cpu::HWY_NAMESPACE {
 
-template <class T, int P>
+template <class T>
 class DirectBackward {
  public:
   using Shared = DirectBackwardShared<T>;
   using Worker = DirectBackwardWorker<T>;
 
   DirectBackward(const BackwardCall<T>& call, const Team&, std::byte* workspace)
-      : call_(call),
-        shape_(call.args),
-        score_(call.score),
-        ld_(padded<T>(shape_.K)),
-        workspace_(workspace) {}
+      : call_(call), shape_(call.args), ld_(padded<T>(shape_.K)), workspace_(workspace) {}
 
   void run(const Team& team) const {
     run_groups<Shared, Worker>(
@@ -110,7 +106,7 @@ class DirectBackward {
                                               static_cast<std::int64_t>((first + i) * kPanel)
                                         : static_cast<std::int64_t>(kPanel);
         if (delta + static_cast<std::int64_t>(q.n) <= 0) continue;
-        backward_keys(score_, q, shared.c + panel * kPanel, keys, shape_.K, shape_.E, delta, w.F,
+        backward_keys(call_, q, shared.c + panel * kPanel, keys, shape_.K, shape_.E, delta, w.F,
                       w.dS, w.dX + i * x_size, w.dV + i * v_size);
         product<By::kRow>(round_up(q.n, kRows), ld_ / kLanes<T>, keys.n, w.dS, kPanel,
                           w.rows + i * kPanel * ld_, ld_,
@@ -145,7 +141,6 @@ class DirectBackward {
 
   const BackwardCall<T>& call_;
   const Geometry shape_;
-  const Score<T, P> score_;
   const std::size_t ld_;
   std::byte* const workspace_;
 };

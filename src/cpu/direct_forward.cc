@@ -22,14 +22,14 @@
 HWY_BEFORE_NAMESPACE();
 namespace fastmax::cpu::HWY_NAMESPACE {
 
-template <class T, int P>
+template <class T>
 class DirectForward {
  public:
   using Shared = DirectForwardShared<T>;
   using Worker = DirectForwardWorker<T>;
 
   DirectForward(const ForwardCall<T>& call, const Team&, std::byte* workspace)
-      : call_(call), shape_(call.args), score_(call.score), workspace_(workspace) {}
+      : call_(call), shape_(call.args), workspace_(workspace) {}
 
   void run(const Team& team) const {
     run_groups<Shared, Worker>(
@@ -121,7 +121,7 @@ class DirectForward {
                                      static_cast<std::int64_t>((first + i) * kPanel)
                                : -static_cast<std::int64_t>(kPanel);
         if (delta >= static_cast<std::int64_t>(query[i].n)) continue;
-        forward_block(score_, query[i], k, shape_.K, shape_.E, delta, panel > 0, w.S);
+        forward_block(call_, query[i], k, shape_.K, shape_.E, delta, panel > 0, w.S);
       }
     }
     for (std::size_t i = 0; i < panels; ++i) {
@@ -132,7 +132,6 @@ class DirectForward {
 
   const ForwardCall<T>& call_;
   const Geometry shape_;
-  const Score<T, P> score_;
   std::byte* const workspace_;
 };
 

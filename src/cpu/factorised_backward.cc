@@ -25,7 +25,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace fastmax::cpu::HWY_NAMESPACE {
 
-template <class T, int P>
+template <class T>
 class FactorisedBackward {
  public:
   using Shared = FactorisedBackwardShared<T>;
@@ -33,7 +33,7 @@ class FactorisedBackward {
   using Tokens = FactorisedGradientTokens<T>;
 
   FactorisedBackward(const BackwardCall<T>& call, const Team& team, std::byte* workspace)
-      : call_(call), shape_(call, team.size()), score_(call.score), workspace_(workspace) {}
+      : call_(call), shape_(call, team.size()), workspace_(workspace) {}
 
   void run(const Team& team) const {
     run_groups<Shared, Worker>(
@@ -276,7 +276,7 @@ class FactorisedBackward {
     for (std::size_t i = chunk; i <= panel; ++i) {
       const auto delta = (static_cast<std::int64_t>(i) - static_cast<std::int64_t>(panel)) *
                          static_cast<std::int64_t>(kPanel);
-      backward_queries(score_, query_panel(first, panel, slot, shared),
+      backward_queries(call_, query_panel(first, panel, slot, shared),
                        shared.tokens.queries.c + slot * kPanel, key_panel(first, i, shared),
                        keys[i].weight, shape_.K, shape_.E, delta, w.F, w.S, w.dX);
     }
@@ -297,7 +297,7 @@ class FactorisedBackward {
         const std::size_t slot = head * shape_.span + i;
         const auto delta = (static_cast<std::int64_t>(i) - static_cast<std::int64_t>(panel)) *
                            static_cast<std::int64_t>(kPanel);
-        backward_keys(score_, query_panel(first, i, slot, shared),
+        backward_keys(call_, query_panel(first, i, slot, shared),
                       shared.tokens.queries.c + slot * kPanel, key_panel(first, panel, shared),
                       shape_.K, shape_.E, delta, w.F, w.S, w.dX, w.dV);
       }
@@ -365,7 +365,6 @@ class FactorisedBackward {
 
   const BackwardCall<T>& call_;
   const FactorisedShape shape_;
-  const Score<T, P> score_;
   std::byte* const workspace_;
 };
 

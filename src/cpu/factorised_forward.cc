@@ -29,14 +29,14 @@
 HWY_BEFORE_NAMESPACE();
 namespace fastmax::cpu::HWY_NAMESPACE {
 
-template <class T, int P>
+template <class T>
 class FactorisedForward {
  public:
   using Shared = FactorisedForwardShared<T>;
   using Worker = FactorisedForwardWorker<T>;
 
   FactorisedForward(const ForwardCall<T>& call, const Team& team, std::byte* workspace)
-      : call_(call), shape_(call, team.size()), score_(call.score), workspace_(workspace) {}
+      : call_(call), shape_(call, team.size()), workspace_(workspace) {}
 
   void run(const Team& team) const {
     run_groups<Shared, Worker>(
@@ -163,7 +163,7 @@ class FactorisedForward {
           keys[i].weight || !padded_rows ? keys[i].weight : shared.keys.weight + i * kPanel};
       const auto delta = (static_cast<std::int64_t>(i) - static_cast<std::int64_t>(panel)) *
                          static_cast<std::int64_t>(kPanel);
-      forward_block(score_, q, k, shape_.K, shape_.E, delta, i > chunk, w.S);
+      forward_block(call_, q, k, shape_.K, shape_.E, delta, i > chunk, w.S);
     }
     if (has_past(first + chunk)) {
       for (std::size_t slice = 0; slice < shape_.slices; ++slice) {
@@ -196,7 +196,6 @@ class FactorisedForward {
 
   const ForwardCall<T>& call_;
   const FactorisedShape shape_;
-  const Score<T, P> score_;
   std::byte* const workspace_;
 };
 

@@ -75,27 +75,14 @@ FASTMAX_CPU_KERNELS(FASTMAX_DECLARE)
     HWY_DYNAMIC_DISPATCH(name##_f64)(call, team, workspace);                    \
   }
 
-/// In a kernel's file, per target: name_f32 and name_f64 over Kernel<T, P>(call, team,
+/// In a kernel's file, per target: name_f32 and name_f64 over Kernel<T>(call, team,
 /// workspace).run(team).
 #define FASTMAX_INSTANTIATE(name, Call, Kernel)                                       \
-  template <class T>                                                                  \
-  void name##_of(const Call<T>& call, const Team& team, std::byte* workspace) {       \
-    switch (call.p) {                                                                 \
-      case 1:                                                                         \
-        return Kernel<T, 1>(call, team, workspace).run(team);                         \
-      case 2:                                                                         \
-        return Kernel<T, 2>(call, team, workspace).run(team);                         \
-      case 3:                                                                         \
-        return Kernel<T, 3>(call, team, workspace).run(team);                         \
-      default:                                                                        \
-        return Kernel<T, 4>(call, team, workspace).run(team);                         \
-    }                                                                                 \
-  }                                                                                   \
   void name##_f32(const Call<float>& call, const Team& team, std::byte* workspace) {  \
-    name##_of(call, team, workspace);                                                 \
+    Kernel<float>(call, team, workspace).run(team);                                   \
   }                                                                                   \
   void name##_f64(const Call<double>& call, const Team& team, std::byte* workspace) { \
-    name##_of(call, team, workspace);                                                 \
+    Kernel<double>(call, team, workspace).run(team);                                  \
   }
 
 /// In a kernel's file, inside HWY_ONCE: name_workspace over the template name_bytes<T>.
