@@ -301,10 +301,6 @@ class Reader {
       fail("model.heads",
            text("expected a divisor of model.dim = ", r.model.dim, ", got ", r.model.heads));
     }
-    if (r.train.warmup > r.train.steps) {
-      fail("train.warmup",
-           text("expected at most train.steps = ", r.train.steps, ", got ", r.train.warmup));
-    }
     if (r.task == "textfile" && r.data.path.empty()) {
       fail("data.path", "expected the text file to learn (--set data.path=FILE), got nothing");
     }

@@ -100,9 +100,12 @@ std::string Table::terminal(bool colour) const {
   }
   rule = coloured(rule, colour ? kFaintCode : "") + "\n";
 
-  std::string out =
-      coloured(line([&](std::size_t c) { return columns_[c].title; }), colour ? kBold : "") + "\n" +
-      rule;
+  std::string out;
+  const auto titled = [](const Column& column) { return !column.title.empty(); };
+  if (std::any_of(columns_.begin(), columns_.end(), titled)) {
+    out += coloured(line([&](std::size_t c) { return columns_[c].title; }), colour ? kBold : "");
+    out += "\n" + rule;
+  }
   for (const Row& row : rows_) {
     out += row.cells.empty() ? rule
                              : coloured(line([&](std::size_t c) { return row.cells[c]; }),

@@ -26,6 +26,7 @@ class Table {
   Table& rule();
 
   bool empty() const { return rows_.empty(); }
+  /// Without a heading where no column has a title.
   std::string terminal(bool colour) const;
   std::string markdown() const;
 
