@@ -2,8 +2,7 @@
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/fastmax)
 
-install(TARGETS fastmax EXPORT fastmaxTargets
-  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT core)
+install(TARGETS fastmax EXPORT fastmaxTargets COMPONENT core)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT core)
 install(EXPORT fastmaxTargets NAMESPACE fastmax:: DESTINATION ${package_dir} COMPONENT core)
 

@@ -5,7 +5,6 @@
 
 #include <string>
 
-#include "fastmax/error.h"
 #include "torch_ops/autograd.h"
 
 namespace {

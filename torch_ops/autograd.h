@@ -7,6 +7,8 @@
 #include <optional>
 #include <string_view>
 
+#include "fastmax/error.h"
+
 namespace fastmax::torch_ops {
 
 /// q [B, H, N, D], k [B, Hkv, M, D], v [B, Hkv, M, E], key_weight [B, M] -> [B, H, N, E], laid out
