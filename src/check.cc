@@ -113,8 +113,8 @@ void check_common(const Args& a, const Options& options, const BnView<const T>& 
   for (std::int64_t b = 0; b < weight.B; ++b) {
     const T* row = weight.row(b);
     for (std::int64_t m = 0; m < weight.N; ++m) {
-      require(row[m] >= 0 && row[m] <= std::numeric_limits<T>::max(),
-              "key_weight >= 0 and finite, got ", row[m], " at [", b, ", ", m, "]");
+      require(row[m] >= 0 && row[m] <= T(0x1p40), "0 <= key_weight <= 2^40, got ", row[m], " at [",
+              b, ", ", m, "]");
     }
   }
 }

@@ -2,6 +2,7 @@
 #include "fastmax/fastmax.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "src/check.h"
 #include "src/cpu/kernels.h"
@@ -19,6 +20,24 @@ constexpr bool kIsBackward = requires(Args a) {
   a.d_o;
 };
 
+/// A power of two that keeps every sum of forward within |v|: sums run over w_m f(s_nm) unit^p v_m,
+/// and unit^p sum_m w_m f(s_nm) <= 1 because |s| <= scale D. So finite input gives finite output,
+/// and as powers of two change no rounding, at no cost.
+template <class T, class Args>
+T forward_unit(const Args& a, const cpu::Settings<T>& s) {
+  double heaviest = a.key_weight.data ? 0 : 1, f = 0;
+  for (std::int64_t b = 0; a.key_weight.data && b < a.k.B; ++b) {
+    for (std::int64_t m = 0; m < a.k.N; ++m) {
+      heaviest = std::max(heaviest, static_cast<double>(a.key_weight.row(b)[m]));
+    }
+  }
+  if (heaviest == 0) return 1;
+  const double largest = static_cast<double>(s.scale) * static_cast<double>(a.q.D);
+  for (int l = s.p; l >= 0; --l) f = f * largest + s.coefficients[l] / s.coefficients[s.p];
+  const double sum = 2 * heaviest * f * static_cast<double>(a.k.N);
+  return static_cast<T>(std::exp2(-std::ceil(std::log2(sum) / s.p)));
+}
+
 /// The kernels' call for checked arguments: every default resolved.
 template <class T, template <class> class Call, class Args>
 Call<T> make_call(const Args& args, const Options& options, const Choice& choice) {
@@ -29,7 +48,8 @@ Call<T> make_call(const Args& args, const Options& options, const Choice& choice
   call.causal = options.causal;
   call.chunk = static_cast<std::size_t>(choice.chunk);
   call.coefficients = taylor_coefficients(options.p);
-  call.score = shifted_polynomial(options.p, call.coefficients);
+  if (!kIsBackward<Args>) call.unit = forward_unit<T>(args, call);
+  call.score = shifted_polynomial(options.p, call.coefficients, static_cast<double>(call.unit));
   return call;
 }
 

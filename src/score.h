@@ -22,21 +22,28 @@ constexpr Coefficients taylor_coefficients(int p) {
   return c;
 }
 
+/// f in terms of what a kernel accumulates, unit * (1 + s), with `start` added: v = unit * u.
 struct ShiftedPolynomial {
-  double leading = 1;         ///< c_p
-  double shift = 0;           ///< u = s + shift
+  double leading = 1;         ///< f = leading * (v^p + r_{p-2} v^{p-2} + .. + r_0)
+  double start = 0;           ///< what the accumulator of unit * (1 + s) begins with
   std::array<double, 3> r{};  ///< r_0 .. r_{p-2}
 };
 
-constexpr ShiftedPolynomial shifted_polynomial(int p, const Coefficients& c) {
-  ShiftedPolynomial f{.leading = c[p], .shift = c[p - 1] / (p * c[p])};
+/// A power of two as `unit` changes no rounding.
+constexpr ShiftedPolynomial shifted_polynomial(int p, const Coefficients& c, double unit) {
+  const double shift = c[p - 1] / (p * c[p]);
   Coefficients m{};
   for (int l = 0; l <= p; ++l) m[l] = c[l] / c[p];
   // Taylor shift by Horner's rule: m(s) with s = u - shift.
   for (int i = 0; i < p; ++i) {
-    for (int l = p - 1; l >= i; --l) m[l] -= f.shift * m[l + 1];
+    for (int l = p - 1; l >= i; --l) m[l] -= shift * m[l + 1];
   }
-  for (int l = 0; l + 2 <= p; ++l) f.r[l] = m[l];
+  ShiftedPolynomial f{.leading = c[p], .start = unit * (shift - 1)};
+  double power = 1;
+  for (int l = p; l >= 0; --l, power *= unit) {
+    if (l + 2 <= p) f.r[l] = m[l] * power;
+  }
+  f.leading /= power / unit;
   return f;
 }
 

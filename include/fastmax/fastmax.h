@@ -46,7 +46,7 @@ double default_scale(int p, std::int64_t D);
 template <class T>
 struct ForwardArgs {
   BhndView<const T> q, k, v;
-  BnView<const T> key_weight = {};  ///< w >= 0: 1 for a token, 0 for padding; empty: all 1
+  BnView<const T> key_weight = {};  ///< 0 <= w <= 2^40: 1 for a token, 0 for padding; empty: all 1
   BhndView<T> o;
   BhnView<T> g = {};  ///< the denominators, which backward needs; empty: not written
 };

@@ -85,7 +85,7 @@ struct KeyPanel {
   const T* key_weight;  ///< nullptr: all ones; zeros behind n
 };
 
-/// ot (+)= sum_m w_m f(s_mn) v_m / c_p and g += sum_m w_m f(s_mn) / c_p over the keys of one panel.
+/// ot (+)= sum_m w_m f(s_mn) v_m and g += sum_m w_m f(s_mn) over the keys of one panel.
 /// S is scratch [kPanel][kPanel]. `add` = false overwrites ot.
 template <class T>
 HWY_NOINLINE void forward_block(const Settings<T>& s, const QueryPanel<T>& q, const KeyPanel<T>& k,
@@ -130,7 +130,7 @@ struct GradientPanel {
   std::size_t n;
 };
 
-/// Scores' gradients of one block: dS (and with lanes = keys F = f / c_p) as [rows][kPanel].
+/// Scores' gradients of one block: dS (and with lanes = keys F = f) as [rows][kPanel].
 template <Lanes kLanesAre, class T>
 HWY_INLINE void block_gradients(const Settings<T>& s, const GradientPanel<T>& rows,
                                 const GradientPanel<T>& lanes, const T* c, const T* key_weight,

@@ -68,7 +68,7 @@ class DirectBackward {
     const std::size_t i = panel % shape_.query_panels, first = i * kPanel,
                       n = panel_tokens(shape_.N, i);
     const auto q = call_.args.q.head(b, head);
-    pack_kappa(q[first].data(), q.stride, n, shape_.D, call_.scale,
+    pack_kappa(q[first].data(), q.stride, n, shape_.D, T{1}, call_.scale,
                shared.x + panel * shape_.dims * kPanel, shared.inverse + panel * kPanel);
     pack_output_gradients(call_, shape_, b, head, first, n,
                           shared.u + panel * shape_.channels * kPanel, shared.c + panel * kPanel,
@@ -83,7 +83,7 @@ class DirectBackward {
     const std::size_t x_size = shape_.dims * kPanel, v_size = shape_.channels * kPanel;
     for (std::size_t i = 0; i < panels; ++i) {
       const std::size_t from = (first + i) * kPanel, n = panel_tokens(shape_.M, first + i);
-      pack_kappa(k[from].data(), k.stride, n, shape_.D, T{1}, w.keys + i * x_size,
+      pack_kappa(k[from].data(), k.stride, n, shape_.D, call_.unit, call_.unit, w.keys + i * x_size,
                  w.inverse + i * kPanel);
       pack_plain(v[from].data(), v.stride, n, shape_.E, w.values + i * v_size);
       for (std::size_t j = 0; j < kPanel; ++j) {
@@ -117,7 +117,8 @@ class DirectBackward {
     for (std::size_t i = 0; i < panels; ++i) {
       const std::size_t from = (first + i) * kPanel, n = panel_tokens(shape_.M, first + i);
       unpack_kappa_gradient(w.dX + i * x_size, w.keys + i * x_size, w.inverse + i * kPanel,
-                            shape_.D, T{1}, w.weight + i * kPanel, n, dk[from].data(), dk.stride);
+                            shape_.D, call_.unit, w.weight + i * kPanel, n, dk[from].data(),
+                            dk.stride);
       unpack_plain(w.dV + i * v_size, shape_.E, w.weight + i * kPanel, n, dv[from].data(),
                    dv.stride);
     }

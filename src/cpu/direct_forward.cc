@@ -58,7 +58,7 @@ class DirectForward {
   void pack_keys(std::size_t b, std::size_t h, std::size_t panel, const Shared& shared) const {
     const std::size_t n = panel_tokens(shape_.M, panel), first = panel * kPanel;
     const auto k = call_.args.k.head(b, h);
-    pack_kappa(k[first].data(), k.stride, n, shape_.D, T{1}, keys(shared, panel),
+    pack_kappa(k[first].data(), k.stride, n, shape_.D, call_.unit, call_.unit, keys(shared, panel),
                static_cast<T*>(nullptr));
     if (shape_.channels != shape_.E) {
       const auto v = call_.args.v.head(b, h);
@@ -108,8 +108,8 @@ class DirectForward {
       T* x = w.queries + i * shape_.dims * kPanel;
       query[i] = {x, panel_tokens(shape_.N, first + i), w.ot + i * shape_.channels * kPanel,
                   w.g + i * kPanel};
-      pack_kappa(q[(first + i) * kPanel].data(), q.stride, query[i].n, shape_.D, call_.scale, x,
-                 static_cast<T*>(nullptr));
+      pack_kappa(q[(first + i) * kPanel].data(), q.stride, query[i].n, shape_.D, T{1}, call_.scale,
+                 x, static_cast<T*>(nullptr));
       std::fill_n(query[i].g, kPanel, T{0});
     }
     for (std::size_t panel = 0; panel < shape_.key_panels; ++panel) {

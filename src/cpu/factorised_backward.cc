@@ -76,7 +76,7 @@ class FactorisedBackward {
     T* u = to.queries.u + slot * v_size();
     T* c = to.queries.c + slot * kPanel;
     T* rows = to.u_rows + slot * kPanel * shape_.value_stride;
-    pack_kappa(q[first].data(), q.stride, n, shape_.D, call_.scale, x,
+    pack_kappa(q[first].data(), q.stride, n, shape_.D, T{1}, call_.scale, x,
                to.queries.inverse + slot * kPanel);
     pack_output_gradients(call_, shape_, b, head, first, n, u, c, scratch);
     panel_to_rows(u, shape_.channels, static_cast<const T*>(nullptr), rows, shape_.value_stride);
@@ -86,8 +86,8 @@ class FactorisedBackward {
                            const Tokens& to, std::size_t slot) const {
     const auto v = call_.args.v.head(b, h);
     pack_plain(v[first].data(), v.stride, n, shape_.E, to.values + slot * v_size());
-    return pack_joining(shape_, call_.args.k.head(b, h), v, call_.args.key_weight.row(b), first, n,
-                        to.keys, slot);
+    return pack_joining(shape_, call_.unit, call_.args.k.head(b, h), v,
+                        call_.args.key_weight.row(b), first, n, to.keys, slot);
   }
 
   template <class WorkersOf>
@@ -97,7 +97,7 @@ class FactorisedBackward {
     team.for_each(slices, [&](std::size_t worker, std::size_t slice) {
       const Worker w = workers[worker];
       JoiningPanel<T> panels[kMaxChunk];
-      join_keys(shape_, shared.M, call_.args.k.head(b, h), call_.args.v.head(b, h),
+      join_keys(shape_, call_.unit, shared.M, call_.args.k.head(b, h), call_.args.v.head(b, h),
                 call_.args.key_weight.row(b), 0, tokens, shape_.slice_begin(slice, slices),
                 shape_.slice_begin(slice + 1, slices), w.tokens.keys, panels, w.S);
     });
@@ -337,7 +337,7 @@ class FactorisedBackward {
     const auto dk = call_.args.dk.head(b, h), dv = call_.args.dv.head(b, h);
     const T* weight = tokens.keys.weight + slot * kPanel;
     unpack_kappa_gradient(d_x, tokens.keys.x + slot * x_size(), tokens.keys.inverse + slot * kPanel,
-                          shape_.D, T{1}, weight, n, dk[first].data(), dk.stride);
+                          shape_.D, call_.unit, weight, n, dk[first].data(), dk.stride);
     unpack_plain(d_v, shape_.E, weight, n, dv[first].data(), dv.stride);
   }
 

@@ -67,7 +67,7 @@ class FactorisedForward {
     team.for_each(slices, [&](std::size_t worker, std::size_t slice) {
       const Worker w = workers[worker];
       JoiningPanel<T> panels[kMaxChunk];
-      join_keys(shape_, shared.state, call_.args.k.head(b, h), call_.args.v.head(b, h),
+      join_keys(shape_, call_.unit, shared.state, call_.args.k.head(b, h), call_.args.v.head(b, h),
                 call_.args.key_weight.row(b), 0, tokens, shape_.slice_begin(slice, slices),
                 shape_.slice_begin(slice + 1, slices), w.tokens, panels, w.S);
     });
@@ -103,7 +103,7 @@ class FactorisedForward {
     JoiningPanel<T> keys[FactorisedShape::kSpan + kMaxChunk];
     team.for_each(count, [&](std::size_t, std::size_t i) {
       const std::size_t from = static_cast<std::size_t>(shape_.offset) + (first + i) * kPanel;
-      keys[i] = pack_joining(shape_, call_.args.k.head(b, h), call_.args.v.head(b, h),
+      keys[i] = pack_joining(shape_, call_.unit, call_.args.k.head(b, h), call_.args.v.head(b, h),
                              call_.args.key_weight.row(b), from, tokens(first + i), shared.keys, i);
       for (std::size_t head = 0; head < shape_.heads; ++head) {
         pack_query(b, h * shape_.heads + head, first + i,
@@ -176,7 +176,7 @@ class FactorisedForward {
 
   void pack_query(std::size_t b, std::size_t head, std::size_t panel, T* x) const {
     const auto q = call_.args.q.head(b, head);
-    pack_kappa(q[panel * kPanel].data(), q.stride, tokens(panel), shape_.D, call_.scale, x,
+    pack_kappa(q[panel * kPanel].data(), q.stride, tokens(panel), shape_.D, T{1}, call_.scale, x,
                static_cast<T*>(nullptr));
   }
   void write(std::size_t b, std::size_t head, std::size_t panel, const T* ot, const T* g) const {

@@ -19,13 +19,14 @@ struct Settings {
   bool causal = false;
   std::size_t chunk = 0;  ///< tokens that join the state at a time; a multiple of kPanel
   Coefficients coefficients{};
+  T unit = 1;  ///< keys' kappa is multiplied by this: see forward_unit in fastmax.cc
   ShiftedPolynomial score;
   const T* weight_prefix = nullptr;  ///< [B][M + 1] sums of key weights, for odd p with weights
 
-  /// c / c_p: kernels compute in units of c_p, which cancels in o.
+  /// c / c_p: kernels compute in units of score.leading, which cancels in o.
   Coefficients unit_coefficients() const {
     Coefficients c = coefficients;
-    for (double& c_l : c) c_l /= score.leading;
+    for (double& c_l : c) c_l /= coefficients[p];
     return c;
   }
 

@@ -30,8 +30,8 @@ HWY_INLINE void add(T* HWY_RESTRICT to, const T* HWY_RESTRICT more, std::size_t 
   for (std::size_t i = 0; i < n; ++i) to[i] += more[i];
 }
 
-/// o = ot / g with both in units of c_p, floored as denominator.h says; g_out, if wanted, gets the
-/// g' used.
+/// o = ot / g with both in units of `leading`, floored as denominator.h says; g_out, if wanted,
+/// gets the g' used.
 template <class T>
 HWY_INLINE void write_outputs(const Settings<T>& settings, const Geometry& shape, std::size_t batch,
                               const T* ot, const T* g, std::size_t first, std::size_t n, Rows<T> o,

@@ -7,8 +7,9 @@
 // H that sends ones / sqrt(D) to e_0 makes x'' = H x^ with x''_0 = 0 and leaves every inner product
 // as it was. Slot 0 then holds the constant 1:
 //
-//   kappa = [1, scale x''_1, .., scale x''_{D-1}],   x''_j = x^_j + x^_0 / (sqrt(D) - 1),
-//   kappa_q . kappa_k = 1 + s  with the scale on the query's side only.
+//   kappa = [one, scale x''_1, .., scale x''_{D-1}],   x''_j = x^_j + x^_0 / (sqrt(D) - 1)
+//
+// With [1, scale] for queries and [unit, unit] for keys, kappa_q . kappa_k = unit (1 + s).
 //
 // Lanes are tokens: mean and variance are vertical sums, and nothing here depends on D.
 #include <cmath>
@@ -125,8 +126,8 @@ HWY_NOINLINE void unpack_plain(const T* X, std::size_t D, const T* factor, std::
 /// x[n][D] rows to kappa X [round_up(D, kRows)][kPanel]; absent tokens are zero, slot 0 included.
 /// inverse[kPanel], if given, gets 1 / sqrt(var + eps).
 template <class T>
-HWY_NOINLINE void pack_kappa(const T* x, std::size_t stride, std::size_t n, std::size_t D, T scale,
-                             T* X, T* inverse) {
+HWY_NOINLINE void pack_kappa(const T* x, std::size_t stride, std::size_t n, std::size_t D, T one,
+                             T scale, T* X, T* inverse) {
   const Tag<T> d_tag;
   constexpr std::size_t L = kLanes<T>;
   const auto per_dim = hn::Set(d_tag, T{1} / static_cast<T>(D));
@@ -181,9 +182,9 @@ HWY_NOINLINE void pack_kappa(const T* x, std::size_t stride, std::size_t n, std:
       const auto c = hn::Sub(hn::LoadU(d_tag, column + d * kPanel), mean);
       hn::StoreU(hn::MulAdd(c, f, reflected), d_tag, column + d * kPanel);
     }
-    const auto one = hn::Set(d_tag, T{1});
-    hn::StoreU(tokens >= L ? one : hn::IfThenElseZero(hn::FirstN(d_tag, tokens), one), d_tag,
-               column);
+    const auto constant = hn::Set(d_tag, one);
+    hn::StoreU(tokens >= L ? constant : hn::IfThenElseZero(hn::FirstN(d_tag, tokens), constant),
+               d_tag, column);
     zero_lanes(X, D, round_up(D, kRows), lane);
   }
 }

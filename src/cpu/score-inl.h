@@ -40,11 +40,11 @@ HWY_INLINE void with_order(int p, const Run& run) {
   }
 }
 
-/// f / c_p and its slope for the accumulated u = 1 + s + (shift - 1); see score.h.
+/// f and its slope in units of `leading`, for the accumulated v; see score.h.
 template <class T, int P>
 struct Score {
   explicit Score(const ShiftedPolynomial& f)
-      : start(static_cast<T>(f.shift - 1)),  // kappa_q . kappa_k already counts 1
+      : start(static_cast<T>(f.start)),
         r0(static_cast<T>(f.r[0])),
         r1(static_cast<T>(f.r[1])),
         r2(static_cast<T>(f.r[2])) {}
@@ -204,7 +204,7 @@ struct ScoreProduct {
   const T* lane_x;
 };
 
-/// Weights w_m f(s) / c_p of keys (rows) for queries (lanes) to S; their sums over keys are added
+/// Weights w_m f(s) of keys (rows) for queries (lanes) to S; their sums over keys are added
 /// to g.
 template <bool kMasked, class T>
 HWY_NOINLINE void weigh(int p, const ShiftedPolynomial& f, const ScoreProduct<T>& a,
@@ -216,7 +216,7 @@ HWY_NOINLINE void weigh(int p, const ShiftedPolynomial& f, const ScoreProduct<T>
   with_order(p, run);
 }
 
-/// dS = f'(s) / c_p e, and with lanes = keys F = f(s) / c_p, for e = d~ . v~ of E channels plus c
+/// dS = f'(s) e, and with lanes = keys F = f(s), for e = d~ . v~ of E channels plus c
 /// of the query.
 template <Lanes kLanesAre, bool kMasked, class T>
 HWY_NOINLINE void score_gradients(int p, const ShiftedPolynomial& f, const ScoreProduct<T>& a,

@@ -100,14 +100,14 @@ HWY_NOINLINE void gradient_through_state(const FactorisedShape& shape, const Sta
 
 /// n tokens from `first` of one key head, packed: kappa, weights, and values in place or padded.
 template <class T>
-HWY_INLINE JoiningPanel<T> pack_joining(const FactorisedShape& shape, Rows<const T> k,
+HWY_INLINE JoiningPanel<T> pack_joining(const FactorisedShape& shape, T unit, Rows<const T> k,
                                         Rows<const T> v, const T* weight, std::size_t first,
                                         std::size_t n, const TokenScratch<T>& scratch,
                                         std::size_t panel) {
   const auto at = static_cast<std::int64_t>(first);
   T* x = scratch.x + panel * shape.dims * kPanel;
   T* w = scratch.weight + panel * kPanel;
-  pack_kappa(k[at].data(), static_cast<std::size_t>(k.stride), n, shape.D, T{1}, x,
+  pack_kappa(k[at].data(), static_cast<std::size_t>(k.stride), n, shape.D, unit, unit, x,
              scratch.inverse + panel * kPanel);
   for (std::size_t j = 0; j < kPanel; ++j) w[j] = j >= n ? T{0} : weight ? weight[first + j] : T{1};
   JoiningPanel<T> tokens{
@@ -124,7 +124,7 @@ HWY_INLINE JoiningPanel<T> pack_joining(const FactorisedShape& shape, Rows<const
 /// Keys [from, to) of one head join the state, features [block_from, block_to) of the table, chunk
 /// by chunk.
 template <class T>
-HWY_INLINE void join_keys(const FactorisedShape& shape, const StateScratch<T>& state,
+HWY_INLINE void join_keys(const FactorisedShape& shape, T unit, const StateScratch<T>& state,
                           Rows<const T> k, Rows<const T> v, const T* weight, std::size_t from,
                           std::size_t to, std::size_t block_from, std::size_t block_to,
                           const TokenScratch<T>& scratch, JoiningPanel<T>* panels, T* S) {
@@ -132,7 +132,8 @@ HWY_INLINE void join_keys(const FactorisedShape& shape, const StateScratch<T>& s
     const std::size_t count = divide_up(std::min(to - first, shape.chunk * kPanel), kPanel);
     for (std::size_t i = 0; i < count; ++i) {
       const std::size_t at = first + i * kPanel;
-      panels[i] = pack_joining(shape, k, v, weight, at, std::min(kPanel, to - at), scratch, i);
+      panels[i] =
+          pack_joining(shape, unit, k, v, weight, at, std::min(kPanel, to - at), scratch, i);
     }
     for (std::size_t block = block_from; block < block_to; ++block) {
       for (std::size_t i = 0; i < count; ++i)
