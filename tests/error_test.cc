@@ -136,7 +136,7 @@ TEST(Errors, EmptyOrNegativeDims) {
   both_reject("v.D", [](auto& a, Options&, Inputs&) { a.v.D = a.o.D = 0; });
   both_reject("q sizes", [](auto& a, Options&, Inputs&) { a.q.N = a.o.N = a.g.N = -1; });
   both_reject("k sizes", [](auto& a, Options&, Inputs&) { a.k.N = a.v.N = a.key_weight.N = -1; });
-  both_reject("q.B",
+  both_reject("q sizes",
               [](auto& a, Options&, Inputs&) { a.q.B = a.k.B = a.v.B = a.o.B = a.g.B = -2; });
 }
 

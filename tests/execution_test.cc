@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
 #include <vector>
@@ -47,55 +48,100 @@ Everything<T> compute(Problem<T>& problem, Form form, const Execution& execution
   return all;
 }
 
-/// One head (work must be split inside it), a few (fewer than threads) and many, grouped and
-/// weighted.
-std::vector<Case> execution_cases() {
-  std::vector<Case> cases;
+struct Work {
+  Form form;
+  Case c;
+};
+
+/// One head (work must be split inside it), fewer heads than threads, many heads in groups with
+/// weights; each large enough that the planner wakes all threads.
+std::vector<Work> works() {
+  std::vector<Work> works;
   for (const int p : {1, 2, 3})
-    for (const bool causal : {false, true}) {
-      cases.push_back({.N = 700, .M = 700, .D = 8, .E = 9, .p = p, .causal = causal});
-      cases.push_back(
-          {.N = 90, .M = 400, .D = 5, .E = 3, .p = p, .causal = causal, .weights = Weights::kMask});
-      cases.push_back({.B = 2,
-                       .H = 6,
-                       .Hkv = 2,
-                       .N = 130,
-                       .M = 150,
-                       .D = 7,
-                       .E = 8,
-                       .p = p,
-                       .causal = causal,
-                       .weights = Weights::kFractional,
-                       .layout = Layout::kBnhd});
-    }
-  return cases;
+    for (const bool causal : {false, true})
+      for (const Form form : {Form::kDirect, Form::kFactorised}) {
+        // Tokens for 7e6 multiply-adds, a thread's worth seven times: N M (D + E), or (N + M) F E.
+        const std::int64_t D = p == 3 ? 9 : 17, E = 16;
+        const std::int64_t features[] = {0, 18, 171, 220};
+        const std::int64_t N =
+            form == Form::kDirect ? (causal ? 680 : 480) : 3700000 / (features[p] * E);
+        works.push_back({form, {.N = N, .M = N + 30, .D = D, .E = E, .p = p, .causal = causal}});
+        works.push_back({form,
+                         {.B = 2,
+                          .H = 2,
+                          .Hkv = 1,
+                          .N = N / 2,
+                          .M = N / 2,
+                          .D = D,
+                          .E = E,
+                          .p = p,
+                          .causal = causal,
+                          .weights = Weights::kMask}});
+        works.push_back({form,
+                         {.B = 2,
+                          .H = 6,
+                          .Hkv = 2,
+                          .N = N / 6,
+                          .M = N / 3,
+                          .D = D,
+                          .E = E,
+                          .p = p,
+                          .causal = causal,
+                          .weights = Weights::kFractional,
+                          .layout = Layout::kBnhd}});
+      }
+  return works;
+}
+std::string work_name(const testing::TestParamInfo<Work>& info) {
+  return form_name(info.param.form) + ("_" + case_name(info.param.c));
 }
 
-class AnyExecution : public testing::TestWithParam<Case> {};
+class AnyExecution : public testing::TestWithParam<Work> {};
 
+/// Which thread runs a task is the same code on every instruction set, so the best one stands for
+/// all.
 template <class T>
-void does_not_depend_on_threads(const Case& c) {
-  Problem<T> problem(c);
+void changes_nothing(const Work& work) {
+  Problem<T> problem(work.c);
+  const auto one = compute(problem, work.form, serial());
+  EXPECT_TRUE(one == compute(problem, work.form, serial())) << "twice";
+  EXPECT_TRUE(one == compute(problem, work.form, {})) << "defaults";
+  for (const int threads : {1, 2, 3, 7}) {
+    EXPECT_TRUE(one == compute(problem, work.form, {.threads = threads}))
+        << threads << " threads of the pool";
+    EXPECT_TRUE(one == compute(problem, work.form, {.threads = threads, .run = run_backwards}))
+        << threads << " backwards";
+  }
+  EXPECT_TRUE(one == compute(problem, work.form, {.threads = 5, .run = run_at_once})) << "at once";
+}
+TEST_P(AnyExecution, ChangesNothingInFloat) { changes_nothing<float>(GetParam()); }
+TEST_P(AnyExecution, ChangesNothingInDouble) { changes_nothing<double>(GetParam()); }
+INSTANTIATE_TEST_SUITE_P(Core, AnyExecution, testing::ValuesIn(works()), work_name);
+
+TEST(Execution, ChangesNothingOnAnyTarget) {
+  Problem<float> problem({.H = 3, .Hkv = 3, .N = 300, .M = 300, .D = 16, .E = 16, .causal = true});
   for_each_target([&] {
-    for (const Form form : forms(c)) {
-      SCOPED_TRACE(form_name(form));
-      const auto one = compute(problem, form, serial());
-      EXPECT_TRUE(one == compute(problem, form, serial())) << "twice";
-      EXPECT_TRUE(one == compute(problem, form, {})) << "defaults";
-      for (const int threads : {1, 2, 3, 7}) {
-        EXPECT_TRUE(one == compute(problem, form, {.threads = threads}))
-            << threads << " threads of the pool";
-        EXPECT_TRUE(one == compute(problem, form, {.threads = threads, .run = run_backwards}))
-            << threads << " backwards";
-      }
-      EXPECT_TRUE(one == compute(problem, form, {.threads = 5, .run = run_at_once})) << "at once";
-    }
+    for (const Form form : {Form::kDirect, Form::kFactorised})
+      EXPECT_TRUE(compute(problem, form, serial()) ==
+                  compute(problem, form, {.threads = 3, .run = run_backwards}));
   });
 }
-TEST_P(AnyExecution, DoesNotChangeFloat) { does_not_depend_on_threads<float>(GetParam()); }
-TEST_P(AnyExecution, DoesNotChangeDouble) { does_not_depend_on_threads<double>(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Core, AnyExecution, testing::ValuesIn(execution_cases()),
-                         [](const auto& info) { return case_name(info.param); });
+
+// The caller's run is what runs, and it is asked for no more tasks than threads.
+TEST(Execution, UsesTheCallersThreads) {
+  for (const Work& work : works()) {
+    SCOPED_TRACE(case_name(work.c));
+    Problem<float> problem(work.c);
+    int most = 0;
+    const ParallelRun count = [&](int n, const std::function<void(int)>& task) {
+      most = std::max(most, n);
+      run_backwards(n, task);
+    };
+    compute(problem, work.form, {.threads = 4, .run = count});
+    EXPECT_GT(most, 1);
+    EXPECT_LE(most, 4);
+  }
+}
 
 TEST(Execution, KeptWorkspaceStopsGrowing) {
   for (const Form form : {Form::kDirect, Form::kFactorised}) {
@@ -113,7 +159,8 @@ TEST(Execution, KeptWorkspaceStopsGrowing) {
     const std::size_t said =
         std::max(plan(problem.args(out), problem.options(form), 2).workspace_bytes,
                  plan(problem.args(out, gradients), problem.options(form), 2).workspace_bytes);
-    EXPECT_EQ(size, said);
+    EXPECT_GE(size, said);
+    EXPECT_LT(size, said + 4096);  // whole pages
   }
 }
 
@@ -139,18 +186,6 @@ TEST(Execution, CallersMayComeAtTheSameTime) {
     });
   for (std::thread& caller : callers) caller.join();
   EXPECT_EQ(same, 20);
-}
-
-TEST(Execution, RunsEachTaskOnce) {
-  Problem<float> problem({.B = 2, .H = 3, .Hkv = 3, .N = 40, .M = 40, .D = 8, .E = 8});
-  bool called = false;
-  const ParallelRun count = [&](int n, const std::function<void(int)>& task) {
-    called = true;
-    ASSERT_GE(n, 1);
-    run_backwards(n, task);
-  };
-  compute(problem, Form::kDirect, {.threads = 4, .run = count});
-  EXPECT_TRUE(called);
 }
 
 }  // namespace

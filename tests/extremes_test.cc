@@ -81,15 +81,17 @@ TEST(Extremes, HugeTokensAreNormalised) {
   }
 }
 
-// A mean a thousand times the spread must not cost digits beyond those the input lost.
+// A mean a thousand times the spread must not cost digits beyond those that the input lost: an
+// error of the mean is the same in all channels, and the other token's channels add up to zero.
 TEST(Extremes, LargeMeansCancel) {
-  Problem<float> problem({.N = 70, .M = 90, .D = 32, .E = 8});
-  problem.q.for_each([](float& x) { x = std::round(x * 64) / 64 + 1000; });
-  problem.k.for_each([](float& x) { x = std::round(x * 64) / 64 - 1000; });
+  Problem<float> problem({.N = 70, .M = 90, .D = 31, .E = 8});
+  problem.q.for_each([](float& x) { x += 1000; });
+  problem.k.for_each([](float& x) { x -= 1000; });
   const auto right = answer(problem);
-  Outputs<float> truth = problem.outputs();
-  reference::forward<double>(problem.args(truth), problem.options());
-  compute(problem, [&](auto& out, auto&) { EXPECT_LE(max_abs_diff(out.o, truth.o), right.o); });
+  compute(problem, [&](auto& out, auto&) {
+    EXPECT_LE(max_abs_diff(out.o, right.truth.o), right.o);
+    EXPECT_LE(max_abs_diff(out.g, right.truth.g), right.g);
+  });
 }
 
 // Constant tokens normalise to zeros, so that every key weighs the same.
@@ -136,23 +138,17 @@ TEST(Extremes, OppositeKeyMeetsTheFloorInFloat) { opposite_key_meets_the_floor<f
 TEST(Extremes, OppositeKeyMeetsTheFloorInDouble) { opposite_key_meets_the_floor<double>(1e7); }
 
 // A sum of very many terms must not lose digits with their number: chunks are summed from zero,
-// then added up. Keys come in two kinds, so that the exact answer is known without an O(N^2) sum.
+// then added up. Measured 3e-6; summed one by one in float, a million terms give 2e-5 (p = 1) to
+// 5e-4 (p = 2).
 TEST(Extremes, ManyKeysKeepTheirDigits) {
-  const std::int64_t M = 400000;
   for (const int p : {1, 2}) {
-    Problem<float> problem({.N = 2, .M = M, .D = 8, .E = 4, .p = p}),
-        two({.N = 2, .M = 2, .D = 8, .E = 4, .p = p});
-    two.q = problem.q;
-    for (std::int64_t m = 0; m < M; ++m)
-      for (auto [all, few] : {std::pair(&problem.k, &two.k), std::pair(&problem.v, &two.v)}) {
-        const auto x = few->view().head(0, 0)[m % 2];
-        std::copy(x.begin(), x.end(), all->view().head(0, 0)[m].begin());
-      }
-    Outputs<float> truth = two.outputs();
-    reference::forward<double>(two.args(truth), two.options());
-    Outputs<float> out = problem.outputs();
+    Problem<float> problem({.N = 3, .M = 1000000, .D = 8, .E = 4, .p = p});
+    problem.v.for_each([](float& x) { x += 10; });  // outputs near 10, where digits show
+    Outputs<float> truth = problem.outputs(), out = problem.outputs();
+    reference::forward<double>(problem.args(truth), problem.options());
     forward(problem.args(out), problem.options(Form::kFactorised));
-    EXPECT_LE(max_abs_diff(out.o, truth.o), 3e-6) << "p " << p;
+    EXPECT_LE(rel_rms(out.o, truth.o), 4e-6) << "p " << p;
+    EXPECT_LE(rel_rms(out.g, truth.g), 4e-6) << "p " << p;
   }
 }
 

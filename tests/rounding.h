@@ -21,6 +21,46 @@ double tolerance(Tensor<T>& in_t, Tensor<T>& truth, double terms) {
 }
 
 template <class T>
+reference::Tokens<double> standardized(Tensor<T>& x, std::int64_t b, std::int64_t h) {
+  return reference::standardize<double>(Rows<const T>(x.view().head(b, h)));
+}
+
+/// The k-th derivative of f_p.
+inline double derivative(double s, int p, int k) { return p < k ? 0 : reference::score(s, p - k); }
+
+/// One row of the definition with every term made absolute and its score's own rounding included: a
+/// score is known to a few units of t_m = scale * sum_d |q^_d k^_d|, so f(s) to those of |f| + |f'|
+/// t, and so on.
+struct AbsoluteRow {
+  std::vector<double> wf, wdf;  // w_m (|f| + |f'| t),  w_m (|f'| + |f''| t)
+  std::vector<double> o;        // sum_m wf |v_m| / g
+  double g = 0;                 // sum_m wf
+  double divisor = 0;           // the row's denominator; 0: the row is zero
+};
+
+template <class T>
+AbsoluteRow absolute_row(const reference::Tokens<double>& q, const reference::Tokens<double>& k,
+                         Rows<const T> v, const T* w, std::int64_t n, const Options& options) {
+  const double scale = options.scale.value_or(default_scale(options.p, q.D));
+  const auto row = reference::score_row(q, k, w, n, options);
+  AbsoluteRow out;
+  out.o.assign(v.D, 0);
+  out.divisor = row.g;
+  for (std::size_t m = 0; m < row.s.size(); ++m) {
+    double t = 0;
+    for (std::int64_t d = 0; d < q.D; ++d) t += scale * std::abs(q[n][d] * k[m][d]);
+    const auto size = [&](int order) { return std::abs(derivative(row.s[m], options.p, order)); };
+    const double w_m = w ? w[m] : 1;
+    out.wf.push_back(w_m * (size(0) + size(1) * t));
+    out.wdf.push_back(w_m * (size(1) + size(2) * t));
+    out.g += out.wf.back();
+    for (std::int64_t e = 0; e < v.D && row.g > 0; ++e)
+      out.o[e] += out.wf.back() * std::abs(v[m][e]) / row.g;
+  }
+  return out;
+}
+
+template <class T>
 struct Answer {
   Outputs<T> truth;
   double o, g;  // tolerances
@@ -32,55 +72,63 @@ Answer<T> answer(Problem<T>& problem) {
   reference::forward<Wide<T>>(problem.args(truth), problem.options());
   reference::forward<T>(problem.args(in_t), problem.options());
   EXPECT_TRUE(truth.o.all_finite() && truth.g.all_finite());
-  const double o = tolerance(in_t.o, truth.o, max_abs(problem.v));
-  const double g = tolerance(in_t.g, truth.g, max_abs(truth.g));
-  return {std::move(truth), o, g};
+  const Case& c = problem.c;
+  double o = 0, g = 0;
+  for (std::int64_t b = 0; b < c.B; ++b) {
+    for (std::int64_t h = 0; h < c.H; ++h) {
+      const std::int64_t hk = h / (c.H / c.Hkv);
+      const auto q = standardized(problem.q, b, h), k = standardized(problem.k, b, hk);
+      const Rows<const T> v = problem.v.view().head(b, hk);
+      for (std::int64_t n = 0; n < c.N; ++n) {
+        const auto row = absolute_row(q, k, v, problem.key_weight().row(b), n, problem.options());
+        for (const double x : row.o) o = std::max(o, x);
+        g = std::max(g, row.g);
+      }
+    }
+  }
+  return {truth, tolerance(in_t.o, truth.o, o), tolerance(in_t.g, truth.g, g)};
 }
 
-/// The largest sums of absolute terms in dq, dk and dv: rounding cannot be expected to stay below a
-/// few units of them, however small the gradient itself is (with one key, dq = dk = 0 exactly).
+/// The largest sums of absolute terms in dq, dk and dv. They are what a gradient is rounded to
+/// however small it is itself: with one key, dq = dk = 0 exactly.
 template <class T>
-std::array<double, 3> absolute_terms(Problem<T>& problem) {
+std::array<double, 3> gradient_terms(Problem<T>& problem) {
   const Case& c = problem.c;
   const Options options = problem.options();
   const double scale = options.scale.value_or(default_scale(c.p, c.D));
-  const auto largest = [](const double* x, std::int64_t D) {
-    return std::abs(
-        *std::max_element(x, x + D, [](double a, double b) { return std::abs(a) < std::abs(b); }));
+  const auto largest = [&](const double* x) {
+    double most = 0;
+    for (std::int64_t d = 0; d < c.D; ++d) most = std::max(most, std::abs(x[d]));
+    return most;
   };
   double dq = 0, dk = 0, dv = 0;
   for (std::int64_t b = 0; b < c.B; ++b) {
     for (std::int64_t hk = 0; hk < c.Hkv; ++hk) {
-      const auto k = reference::standardize<double>(Rows<const T>(problem.k.view().head(b, hk)));
+      const auto k = standardized(problem.k, b, hk);
       const Rows<const T> v = problem.v.view().head(b, hk);
       std::vector<double> dk_m(c.M, 0), dv_m(c.M, 0);
       for (std::int64_t h = hk * (c.H / c.Hkv); h < (hk + 1) * (c.H / c.Hkv); ++h) {
-        const auto q = reference::standardize<double>(Rows<const T>(problem.q.view().head(b, h)));
+        const auto q = standardized(problem.q, b, h);
         for (std::int64_t n = 0; n < c.N; ++n) {
-          const auto w = problem.key_weight().row(b);
-          const auto row = reference::score_row(q, k, w, n, options);
-          if (row.g == 0) continue;
-          const auto o = reference::output_row(row, v);
+          const auto row = absolute_row(q, k, v, problem.key_weight().row(b), n, options);
+          if (row.divisor == 0) continue;
           const auto d_o = problem.d_o.view().head(b, h)[n];
           double dq_n = 0;
-          for (std::size_t m = 0; m < row.s.size(); ++m) {
-            double dwf = 0;  // |u . v_m| + |u . o|
-            for (std::int64_t e = 0; e < c.E; ++e)
-              dwf += std::abs(d_o[e]) * (std::abs(v[m][e]) + std::abs(o[e])) / row.g;
-            const double ds =
-                scale * (w ? w[m] : 1) * std::abs(reference::score(row.s[m], c.p - 1)) * dwf;
-            dq_n += ds * largest(k[m], c.D);
-            dk_m[m] += ds * largest(q[n], c.D) / k.sigma[m];
-            for (std::int64_t e = 0; e < c.E; ++e)
-              dv_m[m] += std::abs(row.wf[m] * d_o[e]) / row.g / static_cast<double>(c.E);
+          for (std::size_t m = 0; m < row.wf.size(); ++m) {
+            double dwf = 0, u = 0;  // |u . v_m| + |u . o|,  max |u|
+            for (std::int64_t e = 0; e < c.E; ++e) {
+              dwf += std::abs(d_o[e]) * (std::abs(v[m][e]) + row.o[e]) / row.divisor;
+              u = std::max(u, std::abs(static_cast<double>(d_o[e])) / row.divisor);
+            }
+            dq_n += scale * row.wdf[m] * dwf * largest(k[m]);
+            dk_m[m] += scale * row.wdf[m] * dwf * largest(q[n]) / k.sigma[m];
+            dv_m[m] += row.wf[m] * u;
           }
           dq = std::max(dq, dq_n / q.sigma[n]);
         }
       }
-      for (std::int64_t m = 0; m < c.M; ++m) {
-        dk = std::max(dk, dk_m[m]);
-        dv = std::max(dv, dv_m[m]);
-      }
+      for (const double x : dk_m) dk = std::max(dk, x);
+      for (const double x : dv_m) dv = std::max(dv, x);
     }
   }
   return {dq, dk, dv};
@@ -99,7 +147,7 @@ GradientAnswer<T> gradient_answer(Problem<T>& problem) {
   reference::backward<Wide<T>>(problem.args(unread, truth), problem.options());
   reference::backward<T>(problem.args(unread, in_t), problem.options());
   EXPECT_TRUE(truth.dq.all_finite() && truth.dk.all_finite() && truth.dv.all_finite());
-  const auto [dq, dk, dv] = absolute_terms(problem);
+  const auto [dq, dk, dv] = gradient_terms(problem);
   return {truth, tolerance(in_t.dq, truth.dq, dq), tolerance(in_t.dk, truth.dk, dk),
           tolerance(in_t.dv, truth.dv, dv)};
 }

@@ -66,6 +66,7 @@ struct Tensor {
             heads_inside ? row : s.N * row,
             heads_inside ? s.H * row : row};
   }
+  BhndView<const T> view() const { return const_cast<Tensor*>(this)->view(); }
   /// A tensor of shape {B, 1, H, N} seen as [B, H, N], rows padded: denominators.
   BhnView<T> bhn() { return {data.data(), s.B, s.N, s.D, s.N * (s.D + kPad), s.D + kPad}; }
   /// A tensor of shape {1, 1, B, N} seen as [B, N], rows padded: key weights.
@@ -98,7 +99,7 @@ void for_each_pair(BhndView<A> a, BhndView<B> b, Visit visit) {
 
 /// Returns NaN as soon as it meets one: std::max would drop it and hide an unwritten output.
 template <class T>
-double max_abs_diff(Tensor<T>& a, Tensor<T>& b) {
+double max_abs_diff(const Tensor<T>& a, const Tensor<T>& b) {
   double worst = 0;
   for_each_pair(a.view(), b.view(), [&](double x, double y) {
     const double diff = std::abs(x - y);
@@ -110,7 +111,7 @@ double max_abs_diff(Tensor<T>& a, Tensor<T>& b) {
 
 /// |a - b| / |b| in the 2-norm; NaN if any element is.
 template <class T>
-double rel_rms(Tensor<T>& a, Tensor<T>& b) {
+double rel_rms(const Tensor<T>& a, const Tensor<T>& b) {
   double diff = 0, norm = 0;
   for_each_pair(a.view(), b.view(), [&](double x, double y) {
     diff += (x - y) * (x - y);
@@ -120,10 +121,8 @@ double rel_rms(Tensor<T>& a, Tensor<T>& b) {
 }
 
 template <class T>
-double max_abs(Tensor<T>& a) {
-  double worst = 0;
-  a.for_each([&](double x) { worst = std::max(worst, std::abs(x)); });
-  return worst;
+double max_abs(const Tensor<T>& a) {
+  return max_abs_diff(a, Tensor<T>::filled(a.s, [] { return 0; }));
 }
 
 /// To the last bit, padding included.
