@@ -127,6 +127,7 @@ class Round {
   void run() {
     clock_.gemm_rate();  // the first one sets up threads and code
     gemm_rate_ = clock_.gemm_rate();
+    shape_.backward = options_.backward;  // the inputs of both passes
     in_ = bench_inputs(shape_);
     for (const bool backward : options_.backward ? std::vector{false, true} : std::vector{false})
       enter_all(backward);
@@ -153,7 +154,6 @@ class Round {
 
   void enter_all(bool backward) {
     shape_.backward = backward;
-    if (backward) in_ = bench_inputs(shape_);
     for (const std::string& method : options_.methods) {
       if (method == "sdpa" || method == "softmax") {
         enter(method, 0);

@@ -32,8 +32,7 @@ struct BenchOptions {
 };
 
 struct BenchReport {
-  nlohmann::ordered_json rows =
-      nlohmann::ordered_json::array();  ///< the keys of docs: one a measurement
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();     ///< one a measurement
   nlohmann::ordered_json skipped = nlohmann::ordered_json::array();  ///< method, order, ... and why
   int wrong = 0;             ///< rows without a time, because the answer was wrong
   bool interrupted = false;  ///< by `stop`: what was measured so far is here

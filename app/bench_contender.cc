@@ -147,7 +147,7 @@ double expected_bytes(const std::string& method, const BenchShape& s) {
 
 Contender fastmax_contender(const std::string& method, int order, const BenchShape& shape,
                             const BenchInputs& in, const std::shared_ptr<BenchOutputs>& outputs) {
-  Contender c{.method = method, .order = order, .shape = shape, .outputs = outputs};
+  Contender c{.method = method, .order = order, .shape = shape, .inputs = in, .outputs = outputs};
   const Options options{.p = order,
                         .causal = shape.causal,
                         .form = method == "direct"       ? Form::kDirect
@@ -163,7 +163,7 @@ Contender fastmax_contender(const std::string& method, int order, const BenchSha
 
 Contender softmax_contender(const std::string& method, const BenchShape& shape,
                             const BenchInputs& in) {
-  Contender c{.method = method, .order = 0, .shape = shape, .path = "direct"};
+  Contender c{.method = method, .order = 0, .shape = shape, .path = "direct", .inputs = in};
   c.why =
       method == "sdpa" ? "torch's scaled_dot_product_attention" : "the N x M matrix written out";
   c.useful_flops = useful_flops(shape, 0, false);

@@ -26,10 +26,11 @@ struct Contender {
   std::string path = {};  ///< what runs: direct or factorised
   std::string why = {};
   double useful_flops = 0;
-  double workspace_bytes = 0;       ///< beyond inputs and outputs, while the call runs
-  double saved_bytes = 0;           ///< kept from forward for backward, inputs included
-  std::function<void()> call = {};  ///< leaves its answer in `outputs`
-  std::shared_ptr<BenchOutputs> outputs = {};
+  double workspace_bytes = 0;                  ///< beyond inputs and outputs, while the call runs
+  double saved_bytes = 0;                      ///< kept from forward for backward, inputs included
+  BenchInputs inputs = {};                     ///< what `call` reads
+  std::shared_ptr<BenchOutputs> outputs = {};  ///< what it writes
+  std::function<void()> call = {};
 };
 
 /// The names of --methods.
