@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <limits>
 
+#include "src/dropout.h"
+
 namespace fastmax {
 namespace {
 
@@ -99,6 +101,26 @@ void check_common(const Args& a, const Options& options, const BnView<const T>& 
           " and ", a.k.H);
   require(!options.causal || a.q.N <= a.k.N,
           "q.N <= k.N when causal (the last query sees every key), got ", a.q.N, " and ", a.k.N);
+  require(options.normalize != Normalize::kMaxNorm || !options.causal,
+          "normalize other than kMaxNorm when causal (the largest norm looks at future tokens), "
+          "got kMaxNorm");
+  require(options.normalize != Normalize::kNone || options.p % 2 == 0 || options.scale,
+          "an explicit scale for odd p with kNone, where s has no bound, got none");
+  if (options.coefficients) {
+    for (const double c : *options.coefficients)
+      require(std::isfinite(c), "coefficients finite, got ", c);
+    require((*options.coefficients)[options.p] != 0, "coefficients[p] != 0, got 0 for p ",
+            options.p);
+    require((*options.coefficients)[0] > 0, "coefficients[0] > 0, got ",
+            (*options.coefficients)[0]);
+  }
+  const Dropout& dropout = options.dropout;
+  require(dropout.rate >= 0 && dropout.rate < 1, "0 <= dropout.rate < 1, got ", dropout.rate);
+  require(!drops_features(dropout) || options.form != Form::kDirect,
+          "form other than kDirect with dropout of features, which exist in the factorised form "
+          "only, got kDirect");
+  require(!drops_features(dropout) || !options.causal,
+          "dropout of tokens when causal, got dropout of features");
   // The state is the largest array of the library's own.
   double features = 1;
   for (int i = 1; i <= options.p; ++i) features = features * static_cast<double>(a.q.D + i) / i;

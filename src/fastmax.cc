@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "src/check.h"
 #include "src/cpu/kernels.h"
 #include "src/cpu/layout.h"
 #include "src/machine.h"
+#include "src/max_norm.h"
 #include "src/plan.h"
 #include "src/pool.h"
 #include "src/score.h"
@@ -20,11 +22,48 @@ constexpr bool kIsBackward = requires(Args a) {
   a.d_o;
 };
 
-/// A power of two that keeps every sum of forward within |v|: sums run over w_m f(s_nm) unit^p v_m,
-/// and unit^p sum_m w_m f(s_nm) <= 1 because |s| <= scale D. So finite input gives finite output,
-/// and as powers of two change no rounding, at no cost.
+/// Whether a denominator can come near zero: f of odd order has a root, and so may any f of the caller's.
+bool may_vanish(const Options& options) { return options.p % 2 == 1 || options.coefficients; }
+
+Floor floor_policy(const Options& options) {
+  const bool callers = options.scale || options.coefficients;
+  return options.floor.value_or(callers ? Floor::kError : Floor::kClamp);
+}
+
+/// What a call needs beside its kernel's workspace.
+template <class T>
+struct CallScratch {
+  T* weight_prefix;  ///< [B][M + 1] sums of key weights, where a denominator may vanish
+  T* query_factor;   ///< [B][H], kMaxNorm
+  T* key_factor;     ///< [B][Hkv]
+  T* g;              ///< [B][H][N] denominators to look at, where the caller wants none
+
+  template <class Args>
+  CallScratch(cpu::Arena& arena, const Args& a, const Options& options) {
+    const auto take = [&](bool wanted, std::int64_t n) {
+      return arena.take<T>(wanted ? static_cast<std::size_t>(n) : 0);
+    };
+    const bool max_norm = options.normalize == Normalize::kMaxNorm;
+    weight_prefix = take(may_vanish(options) && a.key_weight.data, a.k.B * (a.k.N + 1));
+    query_factor = take(max_norm, a.q.B * a.q.H);
+    key_factor = take(max_norm, a.k.B * a.k.H);
+    g = take(may_vanish(options) && !kIsBackward<Args> && !a.g.data, a.q.B * a.q.H * a.q.N);
+  }
+};
+
+template <class T, class Args>
+std::size_t call_scratch_bytes(const Args& args, const Options& options) {
+  cpu::Arena counting;
+  CallScratch<T>(counting, args, options);
+  return counting.used();
+}
+
+/// A power of two that keeps every sum of forward within |v|: sums run over w_m f(s_nm) unit^p v_m, and
+/// unit^p sum_m w_m |f(s_nm)| <= 1 because |s| <= scale |q^| |k^|. So finite input gives finite output, and as powers of
+/// two change no rounding, at no cost. kNone bounds nothing and gets 1.
 template <class T, class Args>
 T forward_unit(const Args& a, const cpu::Settings<T>& s) {
+  if (s.normalize == Normalize::kNone) return 1;
   double heaviest = a.key_weight.data ? 0 : 1, f = 0;
   for (std::int64_t b = 0; a.key_weight.data && b < a.k.B; ++b) {
     for (std::int64_t m = 0; m < a.k.N; ++m) {
@@ -32,8 +71,10 @@ T forward_unit(const Args& a, const cpu::Settings<T>& s) {
     }
   }
   if (heaviest == 0) return 1;
-  const double largest = static_cast<double>(s.scale) * static_cast<double>(a.q.D);
-  for (int l = s.p; l >= 0; --l) f = f * largest + s.coefficients[l] / s.coefficients[s.p];
+  const double norms = s.normalize == Normalize::kStandardize ? static_cast<double>(a.q.D) : 1;
+  const double largest = static_cast<double>(s.scale) * norms;
+  for (int l = s.p; l >= 0; --l)
+    f = f * largest + std::abs(s.coefficients[l] / s.coefficients[s.p]);
   const double sum = 2 * heaviest * f * static_cast<double>(a.k.N);
   return static_cast<T>(std::exp2(-std::ceil(std::log2(sum) / s.p)));
 }
@@ -44,13 +85,46 @@ Call<T> make_call(const Args& args, const Options& options, const Choice& choice
   Call<T> call;
   call.args = args;
   call.p = options.p;
-  call.scale = static_cast<T>(options.scale.value_or(default_scale(options.p, args.q.D)));
+  call.scale = static_cast<T>(
+      options.scale ? *options.scale : default_scale(options.p, args.q.D, options.normalize));
   call.causal = options.causal;
   call.chunk = static_cast<std::size_t>(choice.chunk);
-  call.coefficients = taylor_coefficients(options.p);
+  call.normalize = options.normalize;
+  call.dropout = options.dropout;
+  call.floors = may_vanish(options);
+  call.coefficients = options.coefficients.value_or(taylor_coefficients(options.p));
   if (!kIsBackward<Args>) call.unit = forward_unit<T>(args, call);
   call.score = shifted_polynomial(options.p, call.coefficients, static_cast<double>(call.unit));
   return call;
+}
+
+/// Fills the scratch and points the call at it.
+template <class T, template <class> class Call>
+void prepare(const CallScratch<T>& scratch, const Options& options, Call<T>& call) {
+  const auto& a = call.args;
+  if (call.floors && a.key_weight.data) {
+    T* prefix = scratch.weight_prefix;
+    call.weight_prefix = prefix;
+    for (std::int64_t b = 0; b < a.k.B; ++b, prefix += a.k.N + 1) {
+      double sum = 0;
+      prefix[0] = 0;
+      for (std::int64_t m = 0; m < a.k.N; ++m)
+        prefix[m + 1] = static_cast<T>(sum += a.key_weight.row(b)[m]);
+    }
+  }
+  if (options.normalize == Normalize::kMaxNorm) {
+    call.query_factor = scratch.query_factor;
+    call.key_factor = scratch.key_factor;
+    for (std::int64_t b = 0; b < a.q.B; ++b) {
+      for (std::int64_t h = 0; h < a.q.H; ++h) {
+        scratch.query_factor[b * a.q.H + h] = max_norm::factor<T>(a.q.head(b, h), nullptr);
+      }
+      for (std::int64_t h = 0; h < a.k.H; ++h) {
+        scratch.key_factor[b * a.k.H + h] =
+            max_norm::factor<T>(a.k.head(b, h), a.key_weight.row(b));
+      }
+    }
+  }
 }
 
 template <class Args>
@@ -58,23 +132,6 @@ Choice choose(const Args& a, const Options& options, int threads) {
   const Problem problem{
       a.q.B, a.q.H, a.q.N, a.k.N, a.q.D, a.v.D, options.p, options.causal, kIsBackward<Args>};
   return make_choice(problem, this_machine(threads > 0 ? threads : available_threads()), options);
-}
-
-/// Elements of the running sums of key weights, which the floor of odd orders needs.
-template <class Args>
-std::size_t prefix_size(const Args& a, const Options& options) {
-  return options.p % 2 == 1 && a.key_weight.data ? static_cast<std::size_t>(a.k.B * (a.k.N + 1))
-                                                 : 0;
-}
-
-template <class T, class Args>
-void sum_weights(const Args& a, T* prefix) {
-  for (std::int64_t b = 0; b < a.k.B; ++b, prefix += a.k.N + 1) {
-    double sum = 0;
-    prefix[0] = 0;
-    for (std::int64_t m = 0; m < a.k.N; ++m)
-      prefix[m + 1] = static_cast<T>(sum += a.key_weight.row(b)[m]);
-  }
 }
 
 template <class T>
@@ -116,51 +173,94 @@ Plan make_plan(const Args& args, const Options& options, int threads) {
   return {.form = choice.form,
           .chunk = choice.chunk,
           .workspace_bytes =
-              cpu::round_up(prefix_size(args, options) * sizeof(T), 64) +
+              call_scratch_bytes<T>(args, options) +
               kernel_workspace(call, choice.form, static_cast<std::size_t>(choice.threads)),
           .why = choice.why};
 }
 
-template <class T, template <class> class Call, class Args>
-void run(const Args& args, const Options& options, const Execution& execution) {
+/// The smallest denominator over the sum of its row's weights; infinity without rows.
+template <class T>
+double smallest_denominator(const cpu::ForwardCall<T>& call) {
+  const auto& a = call.args;
+  double smallest = std::numeric_limits<double>::infinity();
+  for (std::int64_t b = 0; b < a.q.B; ++b) {
+    for (std::int64_t h = 0; h < a.q.H; ++h) {
+      for (std::int64_t n = 0; n < a.q.N; ++n) {
+        const std::int64_t visible = call.causal ? n + a.k.N - a.q.N + 1 : a.k.N;
+        const double weight = static_cast<double>(call.visible_weight(b, a.k.N, visible));
+        if (weight > 0)
+          smallest = std::min(smallest, static_cast<double>(a.g.head(b, h)[n]) / weight);
+      }
+    }
+  }
+  return smallest;
+}
+
+/// Reports on, and under Floor::kError refuses, what a finished forward met.
+template <class T>
+Report look_at_denominators(const cpu::ForwardCall<T>& call, const Options& options, Form form) {
+  Report report{.form = form, .smallest_denominator = std::numeric_limits<double>::quiet_NaN()};
+  if (!call.floors) return report;
+  report.smallest_denominator = smallest_denominator(call);
+  require(floor_policy(options) == Floor::kClamp ||
+              report.smallest_denominator > static_cast<double>(kDenominatorFloor<T>),
+          "denominators above ", kDenominatorFloor<T>,
+          " of their weights (a smaller scale keeps f > 0; Floor::kClamp clamps them), got ",
+          report.smallest_denominator);
+  return report;
+}
+
+/// Runs a checked call that has work to do; calls after(call) when its kernel has finished.
+template <class T, template <class> class Call, class Args, class After>
+auto run(const Args& args, const Options& options, const Execution& execution, const After& after) {
   const Choice choice = choose(args, options, execution.threads);
   auto call = make_call<T, Call>(args, options, choice);
-  const std::size_t prefix = cpu::round_up(prefix_size(args, options) * sizeof(T), 64);
-  const std::size_t kernel =
-      kernel_workspace(call, choice.form, static_cast<std::size_t>(choice.threads));
+  const std::size_t scratch_bytes = call_scratch_bytes<T>(args, options);
   Workspace own;
   std::byte* memory =
-      (execution.workspace ? *execution.workspace : own).reserve(prefix + kernel).data();
-  if (prefix > 0) {
-    sum_weights(args, reinterpret_cast<T*>(memory));
-    call.weight_prefix = reinterpret_cast<T*>(memory);
+      (execution.workspace ? *execution.workspace : own)
+          .reserve(scratch_bytes +
+                   kernel_workspace(call, choice.form, static_cast<std::size_t>(choice.threads)))
+          .data();
+  cpu::Arena arena(memory);
+  const CallScratch<T> scratch(arena, args, options);
+  prepare(scratch, options, call);
+  if constexpr (!kIsBackward<Args>) {
+    if (call.floors && !args.g.data)
+      call.args.g = contiguous(scratch.g, args.q.B, args.q.H, args.q.N);
   }
   static const ParallelRun pool = pool_run;
   const cpu::Team team(choice.threads, execution.run ? &execution.run : &pool);
-  run_kernel(call, choice.form, team, memory + prefix);
+  run_kernel(call, choice.form, team, memory + scratch_bytes);
+  return after(call, choice.form);
 }
 
 }  // namespace
 
-double default_scale(int p, std::int64_t D) {
-  // The root of f_3 nearest to zero is -1.5960716...; |q^ . k^| <= D.
-  if (p == 1) return 1.0 / static_cast<double>(D);
-  if (p == 3) return 1.5960716379833216 / static_cast<double>(D);
-  return 1;
+double default_scale(int p, std::int64_t D, Normalize normalize) {
+  if (p % 2 == 0) return 1;
+  require(normalize != Normalize::kNone,
+          "an explicit scale for odd p with kNone, where s has no bound, got none");
+  const double largest =
+      normalize == Normalize::kStandardize ? static_cast<double>(D) : 1;  // of |q^ . k^|
+  constexpr double kRoot1 = 1, kRoot3 = 1.5960716379833216;               // -roots of f_1 and f_3
+  return (p == 1 ? kRoot1 : kRoot3) / largest;
 }
 
 template <class T>
-void forward(const ForwardArgs<T>& args, const Options& options, const Execution& execution) {
+Report forward(const ForwardArgs<T>& args, const Options& options, const Execution& execution) {
   check(args, options);
-  if (args.q.B == 0 || args.q.H == 0 || args.q.N == 0) return;
+  if (args.q.B == 0 || args.q.H == 0 || args.q.N == 0) return {};
   if (args.k.N == 0) {
     fill_zero(args.o);
     for (std::int64_t b = 0; args.g.data && b < args.g.B; ++b) {
       for (std::int64_t h = 0; h < args.g.H; ++h) std::fill_n(args.g.head(b, h), args.g.N, T{0});
     }
-    return;
+    return {};
   }
-  run<T, cpu::ForwardCall>(args, options, execution);
+  return run<T, cpu::ForwardCall>(args, options, execution, [&](const auto& call, Form form) {
+    return look_at_denominators(call, options, form);
+  });
 }
 
 template <class T>
@@ -173,7 +273,17 @@ void backward(const BackwardArgs<T>& args, const Options& options, const Executi
     fill_zero(args.dv);
     return;
   }
-  run<T, cpu::BackwardCall>(args, options, execution);
+  run<T, cpu::BackwardCall>(args, options, execution, [&](const auto&, Form) {
+    if (options.normalize != Normalize::kMaxNorm) return;
+    for (std::int64_t b = 0; b < args.q.B; ++b) {
+      for (std::int64_t h = 0; h < args.q.H; ++h) {
+        max_norm::add_gradient<T>(args.q.head(b, h), nullptr, args.dq.head(b, h));
+      }
+      for (std::int64_t h = 0; h < args.k.H; ++h) {
+        max_norm::add_gradient<T>(args.k.head(b, h), args.key_weight.row(b), args.dk.head(b, h));
+      }
+    }
+  });
 }
 
 template <class T>
@@ -187,8 +297,8 @@ Plan plan(const BackwardArgs<T>& args, const Options& options, int threads) {
   return make_plan<T, cpu::BackwardCall>(args, options, threads);
 }
 
-template void forward(const ForwardArgs<float>&, const Options&, const Execution&);
-template void forward(const ForwardArgs<double>&, const Options&, const Execution&);
+template Report forward(const ForwardArgs<float>&, const Options&, const Execution&);
+template Report forward(const ForwardArgs<double>&, const Options&, const Execution&);
 template void backward(const BackwardArgs<float>&, const Options&, const Execution&);
 template void backward(const BackwardArgs<double>&, const Options&, const Execution&);
 template Plan plan(const ForwardArgs<float>&, const Options&, int);

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "fastmax/fastmax.h"
+#include "src/dropout.h"
 
 namespace fastmax {
 
@@ -49,7 +50,10 @@ constexpr Choice make_choice(const Problem& s, const Machine& m, const Options& 
   const double factorised = (N + M) * features * E;
 
   Choice choice{options.form, options.chunk, 1, "asked for"};
-  if (options.form == Form::kAuto) {
+  if (options.form == Form::kAuto && drops_features(options.dropout)) {
+    choice.form = Form::kFactorised;
+    choice.why = "dropout of features needs features";
+  } else if (options.form == Form::kAuto) {
     const bool few = direct <= factorised;
     choice.form = few ? Form::kDirect : Form::kFactorised;
     choice.why = few ? "few tokens: scores cost less than features"

@@ -13,6 +13,7 @@
 // or double. N = 0, M = 0 and B = 0 are legal; a row without keys, or with only zero weights, is
 // zero and has zero gradients.
 #pragma once
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -30,18 +31,55 @@ enum class Form : std::uint8_t {
   kFactorised,  ///< one state of F (E + 1) numbers: time O((N + M) F E), memory O(F E) a thread
 };
 
-struct Options {
-  int p = 2;                         ///< order of f, 1 to 4
-  bool causal = false;               ///< row n attends to keys m <= n + M - N; needs N <= M
-  std::optional<double> scale = {};  ///< none: default_scale(p, D)
-  Form form = Form::kAuto;
-  int chunk = 0;  ///< tokens that join the state at a time (a multiple of 64, at most 1024 are
-                  ///< used); 0: planned
+/// x^ of a token's D channels.
+enum class Normalize : std::uint8_t {
+  kStandardize,  ///< (x - mean x) / sqrt(var x + 1e-6): the paper's; |s| <= scale D
+  kL2,           ///< x / sqrt(|x|^2 + 1e-24): |s| <= scale
+  kNone,         ///< x: s is not bounded, so odd p needs an explicit scale
+  kMaxNorm,  ///< x over the largest norm of its head's tokens: |s| <= scale. It looks at every token of the
+             ///< sequence, so a causal call is refused
 };
 
-/// 1 for even p, whose f is positive everywhere (the paper's choice); for odd p the largest scale
-/// for which no weight can be negative: 1/D for p = 1, 1.5960716/D for p = 3 (docs/math.md 6).
-double default_scale(int p, std::int64_t D);
+/// What is dropped, and scaled up, where softmax attention would drop weights (docs/math.md, Dropout).
+enum class DropoutMode : std::uint8_t {
+  kQuadratic,  ///< features of degree 2 and more, in the numerator
+  kStandard,   ///< all features, in the numerator
+  kToken,      ///< whole queries and keys, before f
+};
+
+/// Drawn by Philox from the seed, the batch entry, the head and the feature or token: the same in backward, in
+/// either form and on any number of threads. kQuadratic and kStandard need features: the factorised form.
+struct Dropout {
+  double rate = 0;  ///< 0 <= rate < 1
+  DropoutMode mode = DropoutMode::kQuadratic;
+  std::uint64_t seed = 0;
+};
+
+/// What a denominator at or below its floor does; only odd p has denominators that small (docs/math.md).
+enum class Floor : std::uint8_t {
+  kClamp,  ///< it stands at the floor and passes no gradient
+  kError,  ///< forward throws after the work, and what it wrote is not to be used
+};
+
+struct Options {
+  int p = 2;                    ///< order of f, 1 to 4
+  bool causal = false;          ///< row n attends to keys m <= n + M - N; needs N <= M
+  std::optional<double> scale;  ///< none: default_scale(p, D, normalize)
+  Form form = Form::kAuto;
+  int chunk =
+      0;  ///< tokens that join the state at a time (a multiple of 64, at most 1024 are used); 0: planned
+  Normalize normalize = Normalize::kStandardize;
+  std::optional<std::array<double, 5>> coefficients;  ///< c_0 .. c_p of f; none: 1 / l!
+  Dropout dropout = {};
+  /// none: kClamp at the default scale, where no weight is negative; kError where the caller chose scale or
+  /// coefficients
+  std::optional<Floor> floor;
+};
+
+/// 1 for even p, whose f is positive everywhere (the paper's choice); for odd p the largest scale for which no
+/// weight can be negative: 1 / D for p = 1 and 1.5960716 / D for p = 3 under kStandardize, D times that under kL2 and
+/// kMaxNorm (docs/math.md). Throws Error for odd p under kNone, which has none.
+double default_scale(int p, std::int64_t D, Normalize normalize = Normalize::kStandardize);
 
 template <class T>
 struct ForwardArgs {
@@ -69,10 +107,18 @@ struct Plan {
   const char* why = "";
 };
 
+/// What forward met on the way.
+struct Report {
+  Form form = Form::kAuto;  ///< that ran; kAuto: there was nothing to do
+  /// The smallest denominator over the sum of its row's key weights, where one can come near zero (odd p, the caller's
+  /// coefficients); else NaN. A clamped row counts as its floor.
+  double smallest_denominator = 0;
+};
+
 /// Writes o, and g if asked. Inputs are read in place with their strides; outputs overlap no input.
 /// Throws Error before doing any work. Safe to call from several threads at once.
 template <class T>
-void forward(const ForwardArgs<T>& args, const Options& options = {}, const Execution& = {});
+Report forward(const ForwardArgs<T>& args, const Options& options = {}, const Execution& = {});
 
 /// The exact gradient, through the normalisation. Saved for it: q, k, v, o and g, O(N D) numbers.
 /// Costs about two and a half times forward. Same rules as forward; grouped heads sum into their

@@ -17,7 +17,7 @@
 #include "hwy/highway.h"
 #include "src/cpu/direct-inl.h"
 #include "src/cpu/output-inl.h"
-#include "src/cpu/pack-inl.h"
+#include "src/cpu/tokens-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fastmax::cpu::HWY_NAMESPACE {
@@ -29,7 +29,7 @@ class DirectBackward {
   using Worker = DirectBackwardWorker<T>;
 
   DirectBackward(const BackwardCall<T>& call, const Team&, std::byte* workspace)
-      : call_(call), shape_(call.args), ld_(padded<T>(shape_.K)), workspace_(workspace) {}
+      : call_(call), shape_(call), ld_(padded<T>(shape_.K)), workspace_(workspace) {}
 
   void run(const Team& team) const {
     run_groups<Shared, Worker>(
@@ -38,7 +38,7 @@ class DirectBackward {
           const std::size_t b = group / shape_.Hkv, h = group % shape_.Hkv;
           const std::size_t panels = shape_.heads * shape_.query_panels;
           inner.for_each(panels, [&](std::size_t worker, std::size_t panel) {
-            pack_queries(b, h, panel, shared, workers[worker]);
+            prepare_queries(b, h, panel, shared, workers[worker]);
           });
           const std::size_t parts = gradient_parts(shape_), blocks = key_blocks(shape_);
           inner.for_each(parts, [&](std::size_t worker, std::size_t part) {
@@ -62,14 +62,13 @@ class DirectBackward {
             panel_tokens(shape_.N, panel % shape_.query_panels)};
   }
 
-  void pack_queries(std::size_t b, std::size_t key_head, std::size_t panel, const Shared& shared,
-                    const Worker& w) const {
+  void prepare_queries(std::size_t b, std::size_t key_head, std::size_t panel, const Shared& shared,
+                       const Worker& w) const {
     const std::size_t head = key_head * shape_.heads + panel / shape_.query_panels;
     const std::size_t i = panel % shape_.query_panels, first = i * kPanel,
                       n = panel_tokens(shape_.N, i);
-    const auto q = call_.args.q.head(b, head);
-    pack_kappa(q[first].data(), q.stride, n, shape_.D, T{1}, call_.scale,
-               shared.x + panel * shape_.dims * kPanel, shared.inverse + panel * kPanel);
+    pack_queries(call_, shape_, b, head, first, n, shared.x + panel * shape_.dims * kPanel,
+                 shared.inverse + panel * kPanel);
     pack_output_gradients(call_, shape_, b, head, first, n,
                           shared.u + panel * shape_.channels * kPanel, shared.c + panel * kPanel,
                           w.dV);
@@ -78,17 +77,13 @@ class DirectBackward {
   /// `panels` panels of keys from panel `first` against all queries that see them.
   void attend(std::size_t b, std::size_t key_head, std::size_t first, std::size_t panels,
               const Shared& shared, T* dq, const Worker& w) const {
-    const auto k = call_.args.k.head(b, key_head), v = call_.args.v.head(b, key_head);
-    const T* weight = call_.args.key_weight.row(b);
+    const auto v = call_.args.v.head(b, key_head);
     const std::size_t x_size = shape_.dims * kPanel, v_size = shape_.channels * kPanel;
     for (std::size_t i = 0; i < panels; ++i) {
       const std::size_t from = (first + i) * kPanel, n = panel_tokens(shape_.M, first + i);
-      pack_kappa(k[from].data(), k.stride, n, shape_.D, call_.unit, call_.unit, w.keys + i * x_size,
-                 w.inverse + i * kPanel);
+      pack_keys(call_, shape_, b, key_head, from, n, w.keys + i * x_size, w.inverse + i * kPanel);
       pack_plain(v[from].data(), v.stride, n, shape_.E, w.values + i * v_size);
-      for (std::size_t j = 0; j < kPanel; ++j) {
-        w.weight[i * kPanel + j] = j >= n ? T{0} : weight ? weight[from + j] : T{1};
-      }
+      pack_weights(call_.args.key_weight.row(b), from, n, w.weight + i * kPanel);
       panel_to_rows(w.keys + i * x_size, shape_.dims, w.weight + i * kPanel,
                     w.rows + i * kPanel * ld_, ld_);
     }
@@ -113,14 +108,10 @@ class DirectBackward {
                           StoreOrAdd<T>{dq + panel * kPanel * ld_, ld_, true});
       }
     }
-    const auto dk = call_.args.dk.head(b, key_head), dv = call_.args.dv.head(b, key_head);
     for (std::size_t i = 0; i < panels; ++i) {
       const std::size_t from = (first + i) * kPanel, n = panel_tokens(shape_.M, first + i);
-      unpack_kappa_gradient(w.dX + i * x_size, w.keys + i * x_size, w.inverse + i * kPanel,
-                            shape_.D, call_.unit, w.weight + i * kPanel, n, dk[from].data(),
-                            dk.stride);
-      unpack_plain(w.dV + i * v_size, shape_.E, w.weight + i * kPanel, n, dv[from].data(),
-                   dv.stride);
+      write_key_gradients(call_, shape_, b, key_head, from, n, w.dX + i * x_size, w.dV + i * v_size,
+                          w.keys + i * x_size, w.inverse + i * kPanel, w.weight + i * kPanel);
     }
   }
 
@@ -134,10 +125,8 @@ class DirectBackward {
       add(sum, sum + part * gradient_part_size<T>(shape_), n * ld_);
     }
     pack_plain(sum, ld_, n, shape_.K, w.dX);
-    const auto dq = call_.args.dq.head(b, head);
-    unpack_kappa_gradient(w.dX, shared.x + panel * shape_.dims * kPanel,
-                          shared.inverse + panel * kPanel, shape_.D, call_.scale,
-                          static_cast<const T*>(nullptr), n, dq[first].data(), dq.stride);
+    write_query_gradients(call_, shape_, b, head, first, n, w.dX,
+                          shared.x + panel * shape_.dims * kPanel, shared.inverse + panel * kPanel);
   }
 
   const BackwardCall<T>& call_;
@@ -157,7 +146,7 @@ FASTMAX_DISPATCH(direct_backward, BackwardCall)
 
 template <class T>
 std::size_t direct_backward_bytes(const BackwardCall<T>& call, std::size_t threads) {
-  return groups_workspace<DirectBackwardShared<T>, DirectBackwardWorker<T>>(Geometry(call.args),
+  return groups_workspace<DirectBackwardShared<T>, DirectBackwardWorker<T>>(Geometry(call),
                                                                             threads);
 }
 FASTMAX_WORKSPACE(direct_backward, BackwardCall)

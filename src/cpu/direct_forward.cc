@@ -17,7 +17,7 @@
 #include "hwy/highway.h"
 #include "src/cpu/direct-inl.h"
 #include "src/cpu/output-inl.h"
-#include "src/cpu/pack-inl.h"
+#include "src/cpu/tokens-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fastmax::cpu::HWY_NAMESPACE {
@@ -29,15 +29,16 @@ class DirectForward {
   using Worker = DirectForwardWorker<T>;
 
   DirectForward(const ForwardCall<T>& call, const Team&, std::byte* workspace)
-      : call_(call), shape_(call.args), workspace_(workspace) {}
+      : call_(call), shape_(call), workspace_(workspace) {}
 
   void run(const Team& team) const {
     run_groups<Shared, Worker>(
         shape_, team, workspace_,
         [&](std::size_t group, const Shared& shared, const auto& workers, const Team& inner) {
           const std::size_t b = group / shape_.Hkv, h = group % shape_.Hkv;
-          inner.for_each(shape_.key_panels,
-                         [&](std::size_t, std::size_t panel) { pack_keys(b, h, panel, shared); });
+          inner.for_each(shape_.key_panels, [&](std::size_t, std::size_t panel) {
+            prepare_keys(b, h, panel, shared);
+          });
           // Few panels an item when there are few items, so that every thread has work.
           const std::size_t panels = std::clamp<std::size_t>(
               shape_.heads * shape_.query_panels / (2 * inner.size()), 1, kQueryPanels);
@@ -55,21 +56,16 @@ class DirectForward {
     return shared.keys + panel * shape_.dims * kPanel;
   }
 
-  void pack_keys(std::size_t b, std::size_t h, std::size_t panel, const Shared& shared) const {
+  void prepare_keys(std::size_t b, std::size_t h, std::size_t panel, const Shared& shared) const {
     const std::size_t n = panel_tokens(shape_.M, panel), first = panel * kPanel;
-    const auto k = call_.args.k.head(b, h);
-    pack_kappa(k[first].data(), k.stride, n, shape_.D, call_.unit, call_.unit, keys(shared, panel),
-               static_cast<T*>(nullptr));
+    pack_keys(call_, shape_, b, h, first, n, keys(shared, panel), static_cast<T*>(nullptr));
     if (shape_.channels != shape_.E) {
       const auto v = call_.args.v.head(b, h);
       pad_rows(v[first].data(), v.stride, n, shape_.E, shared.values + first * shape_.channels,
                shape_.channels);
     }
     if (panel + 1 == shape_.key_panels) {
-      const T* weight = call_.args.key_weight.row(b);
-      for (std::size_t j = 0; j < kPanel; ++j) {
-        shared.tail_weight[j] = j >= n ? T{0} : weight ? weight[first + j] : T{1};
-      }
+      pack_weights(call_.args.key_weight.row(b), first, n, shared.tail_weight);
     }
   }
 
@@ -102,14 +98,13 @@ class DirectForward {
   /// `panels` panels of queries of one head, from panel `first`, against all keys that they see.
   void attend(std::size_t b, std::size_t key_head, std::size_t head, std::size_t first,
               std::size_t panels, const Shared& shared, const Worker& w) const {
-    const auto q = call_.args.q.head(b, head);
     QueryPanel<T> query[kQueryPanels];
     for (std::size_t i = 0; i < panels; ++i) {
       T* x = w.queries + i * shape_.dims * kPanel;
       query[i] = {x, panel_tokens(shape_.N, first + i), w.ot + i * shape_.channels * kPanel,
                   w.g + i * kPanel};
-      pack_kappa(q[(first + i) * kPanel].data(), q.stride, query[i].n, shape_.D, T{1}, call_.scale,
-                 x, static_cast<T*>(nullptr));
+      pack_queries(call_, shape_, b, head, (first + i) * kPanel, query[i].n, x,
+                   static_cast<T*>(nullptr));
       std::fill_n(query[i].g, kPanel, T{0});
     }
     for (std::size_t panel = 0; panel < shape_.key_panels; ++panel) {
@@ -146,8 +141,7 @@ FASTMAX_DISPATCH(direct_forward, ForwardCall)
 
 template <class T>
 std::size_t direct_forward_bytes(const ForwardCall<T>& call, std::size_t threads) {
-  return groups_workspace<DirectForwardShared<T>, DirectForwardWorker<T>>(Geometry(call.args),
-                                                                          threads);
+  return groups_workspace<DirectForwardShared<T>, DirectForwardWorker<T>>(Geometry(call), threads);
 }
 FASTMAX_WORKSPACE(direct_forward, ForwardCall)
 }  // namespace fastmax::cpu

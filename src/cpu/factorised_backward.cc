@@ -40,7 +40,7 @@ class FactorisedBackward {
         shape_, team, workspace_,
         [&](std::size_t group, const Shared& shared, const auto& workers, const Team& inner) {
           const std::size_t b = group / shape_.Hkv, h = group % shape_.Hkv;
-          feature_weights(shape_.table, call_.unit_coefficients(), shared.weight);
+          shared.weight.fill(call_, shape_.table, b, h);
           for (const auto* state : {&shared.M, &shared.R}) {
             std::fill_n(state->M, shape_.features * shape_.value_stride, T{0});
             std::fill_n(state->y, shape_.features, T{0});
@@ -70,14 +70,12 @@ class FactorisedBackward {
   /// kappa, u, c, 1/std of panel `panel` of one head into slot `slot`; with `rows`, u as rows too.
   JoiningPanel<T> pack_query(std::size_t b, std::size_t head, std::size_t panel, const Tokens& to,
                              std::size_t slot, T* scratch) const {
-    const auto q = call_.args.q.head(b, head);
     const std::size_t n = panel_tokens(shape_.N, panel), first = panel * kPanel;
     T* x = to.queries.x + slot * x_size();
     T* u = to.queries.u + slot * v_size();
     T* c = to.queries.c + slot * kPanel;
     T* rows = to.u_rows + slot * kPanel * shape_.value_stride;
-    pack_kappa(q[first].data(), q.stride, n, shape_.D, T{1}, call_.scale, x,
-               to.queries.inverse + slot * kPanel);
+    pack_queries(call_, shape_, b, head, first, n, x, to.queries.inverse + slot * kPanel);
     pack_output_gradients(call_, shape_, b, head, first, n, u, c, scratch);
     panel_to_rows(u, shape_.channels, static_cast<const T*>(nullptr), rows, shape_.value_stride);
     return {x, n, nullptr, rows, shape_.value_stride, c};
@@ -86,8 +84,7 @@ class FactorisedBackward {
                            const Tokens& to, std::size_t slot) const {
     const auto v = call_.args.v.head(b, h);
     pack_plain(v[first].data(), v.stride, n, shape_.E, to.values + slot * v_size());
-    return pack_joining(shape_, call_.unit, call_.args.k.head(b, h), v,
-                        call_.args.key_weight.row(b), first, n, to.keys, slot);
+    return pack_joining(call_, shape_, b, h, first, n, to.keys, slot);
   }
 
   template <class WorkersOf>
@@ -96,10 +93,8 @@ class FactorisedBackward {
     const std::size_t slices = join_slices(team);
     team.for_each(slices, [&](std::size_t worker, std::size_t slice) {
       const Worker w = workers[worker];
-      JoiningPanel<T> panels[kMaxChunk];
-      join_keys(shape_, call_.unit, shared.M, call_.args.k.head(b, h), call_.args.v.head(b, h),
-                call_.args.key_weight.row(b), 0, tokens, shape_.slice_begin(slice, slices),
-                shape_.slice_begin(slice + 1, slices), w.tokens.keys, panels, w.S);
+      join_keys(call_, shape_, shared.M, b, h, tokens, shape_.slice_begin(slice, slices),
+                shape_.slice_begin(slice + 1, slices), w.tokens.keys, w.S);
     });
   }
 
@@ -326,19 +321,14 @@ class FactorisedBackward {
 
   void write_dq(std::size_t b, std::size_t head, std::size_t panel, const Tokens& tokens,
                 std::size_t slot, T* d_x) const {
-    const auto dq = call_.args.dq.head(b, head);
-    unpack_kappa_gradient(d_x, tokens.queries.x + slot * x_size(),
-                          tokens.queries.inverse + slot * kPanel, shape_.D, call_.scale,
-                          static_cast<const T*>(nullptr), panel_tokens(shape_.N, panel),
-                          dq[panel * kPanel].data(), dq.stride);
+    write_query_gradients(call_, shape_, b, head, panel * kPanel, panel_tokens(shape_.N, panel),
+                          d_x, tokens.queries.x + slot * x_size(),
+                          tokens.queries.inverse + slot * kPanel);
   }
   void write_dk_dv(std::size_t b, std::size_t h, std::size_t first, std::size_t n,
                    const Tokens& tokens, std::size_t slot, T* d_x, const T* d_v) const {
-    const auto dk = call_.args.dk.head(b, h), dv = call_.args.dv.head(b, h);
-    const T* weight = tokens.keys.weight + slot * kPanel;
-    unpack_kappa_gradient(d_x, tokens.keys.x + slot * x_size(), tokens.keys.inverse + slot * kPanel,
-                          shape_.D, call_.unit, weight, n, dk[first].data(), dk.stride);
-    unpack_plain(d_v, shape_.E, weight, n, dv[first].data(), dv.stride);
+    write_key_gradients(call_, shape_, b, h, first, n, d_x, d_v, tokens.keys.x + slot * x_size(),
+                        tokens.keys.inverse + slot * kPanel, tokens.keys.weight + slot * kPanel);
   }
 
   GradientPanel<T> query_panel(std::size_t first, std::size_t panel, std::size_t slot,

@@ -43,7 +43,7 @@ class FactorisedForward {
         shape_, team, workspace_,
         [&](std::size_t group, const Shared& shared, const auto& workers, const Team& inner) {
           const std::size_t b = group / shape_.Hkv, h = group % shape_.Hkv;
-          feature_weights(shape_.table, call_.unit_coefficients(), shared.weight);
+          shared.weight.fill(call_, shape_.table, b, h);
           std::fill_n(shared.state.M, shape_.features * shape_.value_stride, T{0});
           std::fill_n(shared.state.y, shape_.features, T{0});
           const std::size_t before =
@@ -66,10 +66,8 @@ class FactorisedForward {
         std::min(shape_.table.blocks.size(), team.size() == 1 ? 1 : 2 * team.size());
     team.for_each(slices, [&](std::size_t worker, std::size_t slice) {
       const Worker w = workers[worker];
-      JoiningPanel<T> panels[kMaxChunk];
-      join_keys(shape_, call_.unit, shared.state, call_.args.k.head(b, h), call_.args.v.head(b, h),
-                call_.args.key_weight.row(b), 0, tokens, shape_.slice_begin(slice, slices),
-                shape_.slice_begin(slice + 1, slices), w.tokens, panels, w.S);
+      join_keys(call_, shape_, shared.state, b, h, tokens, shape_.slice_begin(slice, slices),
+                shape_.slice_begin(slice + 1, slices), w.tokens, w.S);
     });
   }
 
@@ -103,8 +101,7 @@ class FactorisedForward {
     JoiningPanel<T> keys[FactorisedShape::kSpan + kMaxChunk];
     team.for_each(count, [&](std::size_t, std::size_t i) {
       const std::size_t from = static_cast<std::size_t>(shape_.offset) + (first + i) * kPanel;
-      keys[i] = pack_joining(shape_, call_.unit, call_.args.k.head(b, h), call_.args.v.head(b, h),
-                             call_.args.key_weight.row(b), from, tokens(first + i), shared.keys, i);
+      keys[i] = pack_joining(call_, shape_, b, h, from, tokens(first + i), shared.keys, i);
       for (std::size_t head = 0; head < shape_.heads; ++head) {
         pack_query(b, h * shape_.heads + head, first + i,
                    shared.queries + (head * shape_.span + i) * x_size());
@@ -175,9 +172,8 @@ class FactorisedForward {
   }
 
   void pack_query(std::size_t b, std::size_t head, std::size_t panel, T* x) const {
-    const auto q = call_.args.q.head(b, head);
-    pack_kappa(q[panel * kPanel].data(), q.stride, tokens(panel), shape_.D, T{1}, call_.scale, x,
-               static_cast<T*>(nullptr));
+    pack_queries(call_, shape_, b, head, panel * kPanel, tokens(panel), x,
+                 static_cast<T*>(nullptr));
   }
   void write(std::size_t b, std::size_t head, std::size_t panel, const T* ot, const T* g) const {
     write_outputs(call_, shape_, b, ot, g, panel * kPanel, tokens(panel),

@@ -18,9 +18,14 @@ struct Settings {
   T scale = 1;
   bool causal = false;
   std::size_t chunk = 0;  ///< tokens that join the state at a time; a multiple of kPanel
+  Normalize normalize = Normalize::kStandardize;
+  const T* query_factor = nullptr;  ///< kMaxNorm: 1 / largest norm, [B][H]
+  const T* key_factor = nullptr;    ///< [B][Hkv]
+  Dropout dropout{};
   Coefficients coefficients{};
   T unit = 1;  ///< keys' kappa is multiplied by this: see forward_unit in fastmax.cc
   ShiftedPolynomial score;
+  bool floors = false;               ///< whether a denominator may come near zero
   const T* weight_prefix = nullptr;  ///< [B][M + 1] sums of key weights, for odd p with weights
 
   /// c / c_p: kernels compute in units of score.leading, which cancels in o.
@@ -30,11 +35,13 @@ struct Settings {
     return c;
   }
 
-  /// g' = max(g, this), for query n of batch entry b that sees `visible` of M keys.
+  /// Sum of the weights of the first `visible` of M keys of batch entry b.
+  T visible_weight(std::int64_t b, std::int64_t M, std::int64_t visible) const {
+    return weight_prefix ? weight_prefix[b * (M + 1) + visible] : static_cast<T>(visible);
+  }
+  /// g' = max(g, this), for a query of batch entry b that sees `visible` of M keys.
   T denominator_floor(std::int64_t b, std::int64_t M, std::int64_t visible) const {
-    if (p % 2 == 0) return 0;
-    const T weight = weight_prefix ? weight_prefix[b * (M + 1) + visible] : static_cast<T>(visible);
-    return kDenominatorFloor<T> * weight;
+    return floors ? kDenominatorFloor<T> * visible_weight(b, M, visible) : T{0};
   }
 };
 

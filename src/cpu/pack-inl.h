@@ -1,22 +1,24 @@
 // Rows of tokens to panels [dims][64 tokens] and back, through the normalisation.
 //
-//   x^ = (x - mean x) / sqrt(var x + eps)                                                  [eq. 5,
-//   6]
+//   kStandardize   x^ = (x - mean x) / sqrt(var x + eps)                                            [eq. 5, 6]
+//   kL2            x^ = x / sqrt(|x|^2 + eps)
+//   else           x^ = x
 //
-// x^ is orthogonal to the ones vector, so it lives in D - 1 dimensions: the Householder reflection
-// H that sends ones / sqrt(D) to e_0 makes x'' = H x^ with x''_0 = 0 and leaves every inner product
-// as it was. Slot 0 then holds the constant 1:
+// A standardised x^ is orthogonal to the ones vector, so it lives in D - 1 dimensions: the Householder reflection H
+// that sends ones / sqrt(D) to e_0 makes x'' = H x^ with x''_0 = 0 and leaves every inner product as it was. Slot 0
+// then holds the constant 1:
 //
 //   kappa = [one, scale x''_1, .., scale x''_{D-1}],   x''_j = x^_j + x^_0 / (sqrt(D) - 1)
 //
-// With [1, scale] for queries and [unit, unit] for keys, kappa_q . kappa_k = unit (1 + s).
+// The others keep their D dimensions behind slot 0: kappa = [one, scale x^_0, .., scale x^_{D-1}]. With [1, scale] for
+// queries and [unit, unit] for keys, kappa_q . kappa_k = unit (1 + s).
 //
 // Lanes are tokens: mean and variance are vertical sums, and nothing here depends on D.
 #include <cmath>
 #include <cstddef>
 #include <limits>
 
-#include "fastmax/view.h"
+#include "fastmax/fastmax.h"
 #include "hwy/highway.h"
 #include "src/cpu/layout.h"
 
@@ -32,7 +34,12 @@
 HWY_BEFORE_NAMESPACE();
 namespace fastmax::cpu::HWY_NAMESPACE {
 
-inline constexpr double kEpsilon = 1e-6;  // inside the root, so that a constant token gives zeros
+inline constexpr double kVarianceFloor =
+    1e-6;  // inside the root, so that a constant token gives zeros
+inline constexpr double kNormFloor = 1e-24;  // likewise for a zero token under kL2
+/// Takes any finite x to where the sum of its squares is finite.
+template <class T>
+inline constexpr T kShrink = sizeof(T) == 4 ? T(0x1p-70) : T(0x1p-540);
 
 /// Calls visit(d, vector) with lane j = x[token j][d], for up to kLanes tokens and every d < D.
 template <class T, class Visit>
@@ -123,109 +130,188 @@ HWY_NOINLINE void unpack_plain(const T* X, std::size_t D, const T* factor, std::
   }
 }
 
-/// x[n][D] rows to kappa X [round_up(D, kRows)][kPanel]; absent tokens are zero, slot 0 included.
-/// inverse[kPanel], if given, gets 1 / sqrt(var + eps).
+/// How kappa is made of x^.
 template <class T>
-HWY_NOINLINE void pack_kappa(const T* x, std::size_t stride, std::size_t n, std::size_t D, T one,
-                             T scale, T* X, T* inverse) {
+struct Kappa {
+  Normalize normalize;
+  T one;    ///< slot 0
+  T scale;  ///< of the other slots
+
+  bool reflects() const { return normalize == Normalize::kStandardize; }
+};
+
+/// x in X [D][kPanel], one vector of lanes, to x'' (slot 0 undefined); returns 1 / sqrt(var + eps).
+template <class T>
+HWY_INLINE Vec<T> standardize_lanes(T* column, std::size_t D, T scale) {
   const Tag<T> d_tag;
-  constexpr std::size_t L = kLanes<T>;
   const auto per_dim = hn::Set(d_tag, T{1} / static_cast<T>(D));
   const T root = std::sqrt(static_cast<T>(D));
   const auto reflect = hn::Set(d_tag, D > 1 ? T{1} / (root - T{1}) : T{0});
+  const auto mean_of = [&](Vec<T> factor) HWY_ATTR {
+    Vec<T> sum[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
+    for (std::size_t d = 0; d < D; ++d) {
+      sum[d % 2] = hn::MulAdd(factor, hn::LoadU(d_tag, column + d * kPanel), sum[d % 2]);
+    }
+    return hn::Mul(hn::Add(sum[0], sum[1]), per_dim);
+  };
+  const auto variance_of = [&](Vec<T> factor, Vec<T> mean) HWY_ATTR {
+    Vec<T> square[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
+    for (std::size_t d = 0; d < D; ++d) {
+      const auto c = hn::MulSub(factor, hn::LoadU(d_tag, column + d * kPanel), mean);
+      square[d % 2] = hn::MulAdd(c, c, square[d % 2]);
+    }
+    return hn::Mul(hn::Add(square[0], square[1]), per_dim);
+  };
+  auto shrink = hn::Set(d_tag, T{1}), epsilon = hn::Set(d_tag, static_cast<T>(kVarianceFloor));
+  auto mean = mean_of(shrink), var = variance_of(shrink, mean);
+  const auto finite = hn::Le(var, hn::Set(d_tag, std::numeric_limits<T>::max()));
+  if (HWY_UNLIKELY(!hn::AllTrue(d_tag, finite))) {
+    // The squares of these tokens overflow: shrink them first. Their eps is nothing beside var.
+    shrink = hn::IfThenElse(finite, shrink, hn::Set(d_tag, kShrink<T>));
+    epsilon = hn::IfThenElseZero(finite, epsilon);
+    mean = mean_of(shrink);
+    var = variance_of(shrink, mean);
+  }
+  const auto inverse = hn::Div(hn::Set(d_tag, T{1}), hn::Sqrt(hn::Add(var, epsilon)));
+  // x''_j = (x_j - mean) f + (x_0 - mean) f / (sqrt(D) - 1)
+  const auto f = hn::Mul(inverse, hn::Set(d_tag, scale));
+  const auto x_0 = hn::Mul(hn::MulSub(shrink, hn::LoadU(d_tag, column), mean), f);
+  const auto reflected = hn::Mul(x_0, reflect);
+  for (std::size_t d = 1; d < D; ++d) {
+    const auto c = hn::MulSub(shrink, hn::LoadU(d_tag, column + d * kPanel), mean);
+    hn::StoreU(hn::MulAdd(c, f, reflected), d_tag, column + d * kPanel);
+  }
+  return hn::Mul(inverse, shrink);
+}
+
+/// x in X [D][kPanel], one vector of lanes, to scale x / sqrt(|x|^2 + eps); returns 1 / sqrt(|x|^2 + eps).
+template <class T>
+HWY_INLINE Vec<T> l2_lanes(T* column, std::size_t D, T scale) {
+  const Tag<T> d_tag;
+  const auto square_of = [&](Vec<T> factor) HWY_ATTR {
+    Vec<T> square[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
+    for (std::size_t d = 0; d < D; ++d) {
+      const auto c = hn::Mul(factor, hn::LoadU(d_tag, column + d * kPanel));
+      square[d % 2] = hn::MulAdd(c, c, square[d % 2]);
+    }
+    return hn::Add(square[0], square[1]);
+  };
+  auto shrink = hn::Set(d_tag, T{1}), epsilon = hn::Set(d_tag, static_cast<T>(kNormFloor));
+  auto square = square_of(shrink);
+  const auto finite = hn::Le(square, hn::Set(d_tag, std::numeric_limits<T>::max()));
+  if (HWY_UNLIKELY(!hn::AllTrue(d_tag, finite))) {
+    shrink = hn::IfThenElse(finite, shrink, hn::Set(d_tag, kShrink<T>));
+    epsilon = hn::IfThenElseZero(finite, epsilon);
+    square = square_of(shrink);
+  }
+  const auto inverse =
+      hn::Mul(shrink, hn::Div(hn::Set(d_tag, T{1}), hn::Sqrt(hn::Add(square, epsilon))));
+  const auto f = hn::Set(d_tag, scale);
+  for (std::size_t d = 0; d < D; ++d) {
+    // In this order the product with a huge x cannot overflow and that with a tiny one cannot vanish.
+    hn::StoreU(hn::Mul(f, hn::Mul(inverse, hn::LoadU(d_tag, column + d * kPanel))), d_tag,
+               column + d * kPanel);
+  }
+  return inverse;
+}
+
+/// x[n][D] rows to kappa X [round_up(K, kRows)][kPanel]; absent tokens are zero, slot 0 included. keep[kPanel], if
+/// given, multiplies x^ token by token. inverse[kPanel], if given, gets d x^ / d x's factor: 1 / sqrt(var + eps),
+/// 1 / |x| or 1, times keep.
+template <class T>
+HWY_NOINLINE void pack_kappa(const Kappa<T>& kappa, const T* x, std::size_t stride, std::size_t n,
+                             std::size_t D, const T* keep, T* X, T* inverse) {
+  const Tag<T> d_tag;
+  constexpr std::size_t L = kLanes<T>;
+  const std::size_t first = kappa.reflects() ? 0 : 1, K = D + first;
   for (std::size_t lane = 0; lane < kPanel; lane += L, x += L * stride) {
     const std::size_t tokens = tokens_from<T>(n, lane);
     if (tokens == 0) {
-      zero_lanes(X, 0, round_up(D, kRows), lane);
+      zero_lanes(X, 0, round_up(K, kRows), lane);
       if (inverse) hn::StoreU(hn::Zero(d_tag), d_tag, inverse + lane);
       continue;
     }
-    T* const column = X + lane;
-    Vec<T> sum[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
+    T* const column = X + first * kPanel + lane;
     for_each_column(x, stride, tokens, D, [&](std::size_t d, Vec<T> v) HWY_ATTR {
       hn::StoreU(v, d_tag, column + d * kPanel);
-      sum[d % 2] = hn::Add(sum[d % 2], v);
     });
-    auto mean = hn::Mul(hn::Add(sum[0], sum[1]), per_dim);
-    auto shrink = hn::Set(d_tag, T{1}), epsilon = hn::Set(d_tag, static_cast<T>(kEpsilon));
-    const auto variance = [&]() HWY_ATTR {
-      Vec<T> square[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
+    auto factor = hn::Set(d_tag, T{1});
+    if (kappa.normalize == Normalize::kStandardize) {
+      factor = standardize_lanes(column, D, kappa.scale);
+    } else if (kappa.normalize == Normalize::kL2) {
+      factor = l2_lanes(column, D, kappa.scale);
+    } else {
       for (std::size_t d = 0; d < D; ++d) {
-        const auto c = hn::Sub(hn::LoadU(d_tag, column + d * kPanel), mean);
-        square[d % 2] = hn::MulAdd(c, c, square[d % 2]);
+        T* at = column + d * kPanel;
+        hn::StoreU(hn::Mul(hn::Set(d_tag, kappa.scale), hn::LoadU(d_tag, at)), d_tag, at);
       }
-      return hn::Mul(hn::Add(square[0], square[1]), per_dim);
-    };
-    auto var = variance();
-    const auto finite = hn::Le(var, hn::Set(d_tag, std::numeric_limits<T>::max()));
-    if (HWY_UNLIKELY(!hn::AllTrue(d_tag, finite))) {
-      // The squares of these tokens overflow: shrink them first. Their eps is nothing beside var.
-      constexpr T kShrink = sizeof(T) == 4 ? T(0x1p-70) : T(0x1p-540);
-      shrink = hn::IfThenElse(finite, shrink, hn::Set(d_tag, kShrink));
-      epsilon = hn::IfThenElseZero(finite, epsilon);
-      mean = hn::Zero(d_tag);
-      for (std::size_t d = 0; d < D; ++d) {
-        const auto v = hn::Mul(shrink, hn::LoadU(d_tag, column + d * kPanel));
-        hn::StoreU(v, d_tag, column + d * kPanel);
-        mean = hn::Add(mean, v);
+    }
+    if (keep) {
+      const auto kept = hn::LoadU(d_tag, keep + lane);
+      factor = hn::Mul(factor, kept);
+      for (std::size_t j = 1; j < K; ++j) {
+        T* at = X + j * kPanel + lane;
+        hn::StoreU(hn::Mul(kept, hn::LoadU(d_tag, at)), d_tag, at);
       }
-      mean = hn::Mul(mean, per_dim);
-      var = variance();
     }
-    const auto inv = hn::Div(hn::Set(d_tag, T{1}), hn::Sqrt(hn::Add(var, epsilon)));
-    if (inverse) hn::StoreU(hn::Mul(inv, shrink), d_tag, inverse + lane);
-    // kappa_j = (x_j - mean) f + (x_0 - mean) f / (sqrt(D) - 1)
-    const auto f = hn::Mul(inv, hn::Set(d_tag, scale));
-    const auto x_0 = hn::Mul(hn::Sub(hn::LoadU(d_tag, column), mean), f);
-    const auto reflected = hn::Mul(x_0, reflect);
-    for (std::size_t d = 1; d < D; ++d) {
-      const auto c = hn::Sub(hn::LoadU(d_tag, column + d * kPanel), mean);
-      hn::StoreU(hn::MulAdd(c, f, reflected), d_tag, column + d * kPanel);
-    }
-    const auto constant = hn::Set(d_tag, one);
-    hn::StoreU(tokens >= L ? constant : hn::IfThenElseZero(hn::FirstN(d_tag, tokens), constant),
-               d_tag, column);
-    zero_lanes(X, D, round_up(D, kRows), lane);
+    if (inverse) hn::StoreU(factor, d_tag, inverse + lane);
+    const auto one = hn::Set(d_tag, kappa.one);
+    hn::StoreU(tokens >= L ? one : hn::IfThenElseZero(hn::FirstN(d_tag, tokens), one), d_tag,
+               X + lane);
+    zero_lanes(X, K, round_up(K, kRows), lane);
   }
 }
 
-/// The gradient with respect to kappa, dX [D][kPanel] (overwritten), back to the rows of dx:
+/// The gradient with respect to kappa, dX [K][kPanel] (overwritten), back to the rows of dx. With
+/// g_j = scale dX_j (j >= 1) the gradient with respect to x^ or x'':
 ///
-///   with g_j = scale dX_j (j >= 1) the gradient with respect to x'',
-///   v = g - x'' (x'' . g) / D,   dx = H [0, v] / sqrt(var + eps)
+///   kStandardize:  v = g - x'' (x'' . g) / D,   dx = H [0, v] / sqrt(var + eps)
+///   kL2:           dx = (g - x^ (x^ . g)) / |x|
+///   else:          dx = g
 ///
-/// The mean that the normalisation's gradient subtracts is zero here: H [0, v] is orthogonal to
-/// ones. X and inverse are what pack_kappa made; factor, if given, multiplies each token's row.
+/// The mean that the gradient of kStandardize subtracts is zero here: H [0, v] is orthogonal to ones.
+/// X and inverse are what pack_kappa made; token_weight, if given, multiplies each token's row.
 template <class T>
-HWY_NOINLINE void unpack_kappa_gradient(T* dX, const T* X, const T* inverse, std::size_t D, T scale,
-                                        const T* factor, std::size_t n, T* dx, std::size_t stride) {
+HWY_NOINLINE void unpack_kappa_gradient(const Kappa<T>& kappa, T* dX, const T* X, const T* inverse,
+                                        std::size_t D, const T* token_weight, std::size_t n, T* dx,
+                                        std::size_t stride) {
   const Tag<T> d_tag;
+  const std::size_t first = kappa.reflects() ? 0 : 1, K = D + first;
+  const bool projects = kappa.reflects() || kappa.normalize == Normalize::kL2;
   const T root = std::sqrt(static_cast<T>(D));
-  const auto scaled = hn::Set(d_tag, scale);
-  const auto shrink = hn::Set(d_tag, T{1} / (scale * static_cast<T>(D)));  // X holds scale x''
+  const auto scale = hn::Set(d_tag, kappa.scale);
+  // X holds scale x''.
+  const auto shrink =
+      hn::Set(d_tag, T{1} / (kappa.scale * (kappa.reflects() ? static_cast<T>(D) : T{1})));
   for (std::size_t lane = 0; lane < n; lane += kLanes<T>) {
-    Vec<T> dot[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
-    for (std::size_t d = 1; d < D; ++d) {
-      const std::size_t at = d * kPanel + lane;
-      dot[d % 2] = hn::MulAdd(hn::LoadU(d_tag, X + at), hn::LoadU(d_tag, dX + at), dot[d % 2]);
+    auto along = hn::Zero(d_tag);
+    if (projects) {
+      Vec<T> dot[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
+      for (std::size_t j = 1; j < K; ++j) {
+        const std::size_t at = j * kPanel + lane;
+        dot[j % 2] = hn::MulAdd(hn::LoadU(d_tag, X + at), hn::LoadU(d_tag, dX + at), dot[j % 2]);
+      }
+      along = hn::Mul(hn::Add(dot[0], dot[1]), shrink);
     }
-    const auto along = hn::Mul(hn::Add(dot[0], dot[1]), shrink);
     Vec<T> sum[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
-    for (std::size_t d = 1; d < D; ++d) {
-      const std::size_t at = d * kPanel + lane;
-      const auto v = hn::NegMulAdd(hn::LoadU(d_tag, X + at), along,
-                                   hn::Mul(scaled, hn::LoadU(d_tag, dX + at)));
+    for (std::size_t j = 1; j < K; ++j) {
+      const std::size_t at = j * kPanel + lane;
+      const auto v =
+          hn::NegMulAdd(hn::LoadU(d_tag, X + at), along, hn::Mul(scale, hn::LoadU(d_tag, dX + at)));
       hn::StoreU(v, d_tag, dX + at);
-      sum[d % 2] = hn::Add(sum[d % 2], v);
+      sum[j % 2] = hn::Add(sum[j % 2], v);
     }
-    const auto total = hn::Mul(hn::Add(sum[0], sum[1]), hn::Set(d_tag, T{1} / root));
-    const auto reflected = hn::Mul(total, hn::Set(d_tag, D > 1 ? T{1} / (root - T{1}) : T{0}));
+    auto reflected = hn::Zero(d_tag);
+    if (kappa.reflects()) {
+      const auto total = hn::Mul(hn::Add(sum[0], sum[1]), hn::Set(d_tag, T{1} / root));
+      reflected = hn::Mul(total, hn::Set(d_tag, D > 1 ? T{1} / (root - T{1}) : T{0}));
+      hn::StoreU(hn::Add(total, reflected), d_tag,
+                 dX + lane);  // so that every row subtracts `reflected`
+    }
     auto f = hn::LoadU(d_tag, inverse + lane);
-    if (factor) f = hn::Mul(f, hn::LoadU(d_tag, factor + lane));
-    hn::StoreU(hn::Add(total, reflected), d_tag,
-               dX + lane);  // so that every row subtracts `reflected`
+    if (token_weight) f = hn::Mul(f, hn::LoadU(d_tag, token_weight + lane));
     write_columns(dx + lane * stride, stride, n - lane, D, [&](std::size_t d) HWY_ATTR {
-      return hn::Mul(f, hn::Sub(hn::LoadU(d_tag, dX + d * kPanel + lane), reflected));
+      return hn::Mul(f, hn::Sub(hn::LoadU(d_tag, dX + (d + first) * kPanel + lane), reflected));
     });
   }
 }

@@ -8,12 +8,14 @@
 #include "src/cpu/features.h"
 #include "src/cpu/kernels.h"
 #include "src/cpu/layout.h"
+#include "src/dropout.h"
 
 namespace fastmax::cpu {
 
 /// A head group is one key head with the query heads that read it; everything is computed group by
 /// group.
-struct Geometry {
+class Geometry {
+ public:
   std::size_t B, H, Hkv, N, M, D, E;
   std::size_t heads;         ///< query heads of a group
   std::size_t groups;        ///< B * Hkv
@@ -24,8 +26,12 @@ struct Geometry {
   std::size_t key_panels;
   std::int64_t offset;  ///< M - N: query n sees keys up to n + offset when causal
 
+  template <class Call>
+  explicit Geometry(const Call& call) : Geometry(call.args, call.normalize) {}
+
+ private:
   template <class Args>
-  explicit Geometry(const Args& a)
+  Geometry(const Args& a, Normalize normalize)
       : B(static_cast<std::size_t>(a.q.B)),
         H(static_cast<std::size_t>(a.q.H)),
         Hkv(static_cast<std::size_t>(a.k.H)),
@@ -35,7 +41,7 @@ struct Geometry {
         E(static_cast<std::size_t>(a.v.D)),
         heads(Hkv ? H / Hkv : 0),
         groups(B * Hkv),
-        K(D),
+        K(normalize == Normalize::kStandardize ? D : D + 1),
         dims(round_up(K, kRows)),
         channels(round_up(E, kRows)),
         query_panels(divide_up(N, kPanel)),
@@ -199,6 +205,7 @@ struct DirectBackwardWorker {
 /// Shapes of the factorised form.
 struct FactorisedShape : Geometry {
   bool causal;
+  bool drops_features;
   const FeatureTable& table;
   std::size_t features;  ///< rows of the state, padded
   std::size_t chunk;     ///< panels that read the state, then join it
@@ -208,8 +215,9 @@ struct FactorisedShape : Geometry {
 
   template <class Call>
   FactorisedShape(const Call& call, std::size_t threads)
-      : Geometry(call.args),
+      : Geometry(call),
         causal(call.causal),
+        drops_features(fastmax::drops_features(call.dropout)),
         table(feature_table(call.p, K)),
         features(table.padded_count()),
         chunk(std::clamp<std::size_t>(call.chunk / kPanel, 1, kMaxChunk)),
@@ -234,12 +242,16 @@ bool values_in_place(const Geometry& s) {
 /// sum over tokens of w_f phi_f(token) [v, 1]: one head's whole past.
 template <class T>
 struct StateScratch {
-  T* M;             ///< [features][value_stride]
-  T* y;             ///< [features], the column of ones
-  const T* weight;  ///< w_f / c_p, [features]
+  T* M;                   ///< [features][value_stride]
+  T* y;                   ///< [features], the column of ones
+  const T* weight;        ///< w_f / c_p, [features]
+  const T* value_weight;  ///< the same, masked where features are dropped
 
   StateScratch(Arena& a, const FactorisedShape& s)
-      : M(a.take<T>(s.features * s.value_stride)), y(a.take<T>(s.features)), weight(nullptr) {}
+      : M(a.take<T>(s.features * s.value_stride)),
+        y(a.take<T>(s.features)),
+        weight(nullptr),
+        value_weight(nullptr) {}
 };
 
 /// Tokens of one side, packed panel by panel.
@@ -257,9 +269,33 @@ struct TokenScratch {
         values(a.take<T>(values_in_place<T>(s) ? 0 : panels * kPanel * s.value_stride)) {}
 };
 
+/// w_f / c_p, and the same masked by dropout of features.
+template <class T>
+struct FeatureWeights {
+  T* plain;   ///< [features]
+  T* masked;  ///< [features]; the same array where no feature is dropped
+
+  FeatureWeights(Arena& a, const FactorisedShape& s)
+      : plain(a.take<T>(s.features)), masked(s.drops_features ? a.take<T>(s.features) : plain) {}
+
+  /// Of one head group; b and key_head say which features it keeps.
+  void fill(const Settings<T>& settings, const FeatureTable& table, std::size_t b,
+            std::size_t key_head) const {
+    feature_weights(table, settings.unit_coefficients(), plain);
+    if (masked == plain) return;
+    draw_kept(settings.dropout, Drawn::kFeature, b, key_head, 0, table.padded_count(), masked);
+    const T kept = static_cast<T>(1 / (1 - settings.dropout.rate));
+    const int lowest = settings.dropout.mode == DropoutMode::kQuadratic ? 2 : 0;
+    for (std::size_t f = 0; f < table.padded_count(); ++f) {
+      const bool may_drop = f < table.count && table.degree[f] >= lowest;
+      masked[f] = plain[f] * (may_drop ? kept * masked[f] : T{1});
+    }
+  }
+};
+
 template <class T>
 struct FactorisedForwardShared {
-  T* weight;
+  FeatureWeights<T> weight;
   StateScratch<T> state;
   TokenScratch<T> keys;  ///< of one span, causal only
   T* queries;            ///< kappa, [heads * span][dims][kPanel]
@@ -267,13 +303,14 @@ struct FactorisedForwardShared {
   T* g;                  ///< [slices][heads * span][kPanel]
 
   FactorisedForwardShared(Arena& a, const FactorisedShape& s)
-      : weight(a.take<T>(s.features)),
+      : weight(a, s),
         state(a, s),
         keys(a, s, s.causal ? s.span : 0),
         queries(a.take<T>(s.causal ? s.heads * s.span * s.dims * kPanel : 0)),
         ot(a.take<T>(s.causal ? s.slices * s.heads * s.span * s.channels * kPanel : 0)),
         g(a.take<T>(s.causal ? s.slices * s.heads * s.span * kPanel : 0)) {
-    state.weight = weight;
+    state.weight = weight.plain;
+    state.value_weight = weight.masked;
   }
 };
 
@@ -309,20 +346,21 @@ struct FactorisedGradientTokens {
 
 template <class T>
 struct FactorisedBackwardShared {
-  T* weight;
+  FeatureWeights<T> weight;
   StateScratch<T> M, R;
   FactorisedGradientTokens<T> tokens;  ///< of one span, causal only
   T* dX;                               ///< [slices][heads * span][dims][kPanel]
   T* dV;                               ///< [slices][span][channels][kPanel]
 
   FactorisedBackwardShared(Arena& a, const FactorisedShape& s)
-      : weight(a.take<T>(s.features)),
+      : weight(a, s),
         M(a, s),
         R(a, s),
         tokens(a, s, s.causal ? s.heads * s.span : 0, s.causal ? s.span : 0),
         dX(a.take<T>(s.causal ? s.slices * s.heads * s.span * s.dims * kPanel : 0)),
         dV(a.take<T>(s.causal ? s.slices * s.span * s.channels * kPanel : 0)) {
-    M.weight = R.weight = weight;
+    M.weight = R.weight = weight.plain;
+    M.value_weight = R.value_weight = weight.masked;
   }
 };
 

@@ -16,8 +16,8 @@
 
 #include "src/cpu/features-inl.h"
 #include "src/cpu/lanes-inl.h"
-#include "src/cpu/pack-inl.h"
 #include "src/cpu/product-inl.h"
+#include "src/cpu/tokens-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fastmax::cpu::HWY_NAMESPACE {
@@ -98,20 +98,25 @@ HWY_NOINLINE void gradient_through_state(const FactorisedShape& shape, const Sta
   contract(block, shape.table.p, n, x, S, dX);
 }
 
-/// n tokens from `first` of one key head, packed: kappa, weights, and values in place or padded.
-template <class T>
-HWY_INLINE JoiningPanel<T> pack_joining(const FactorisedShape& shape, T unit, Rows<const T> k,
-                                        Rows<const T> v, const T* weight, std::size_t first,
+/// n keys of one head from `first`, packed: kappa, weights, and values in place or padded.
+template <class Call, class T>
+HWY_INLINE JoiningPanel<T> pack_joining(const Call& call, const FactorisedShape& shape,
+                                        std::size_t b, std::size_t key_head, std::size_t first,
                                         std::size_t n, const TokenScratch<T>& scratch,
                                         std::size_t panel) {
-  const auto at = static_cast<std::int64_t>(first);
   T* x = scratch.x + panel * shape.dims * kPanel;
   T* w = scratch.weight + panel * kPanel;
-  pack_kappa(k[at].data(), static_cast<std::size_t>(k.stride), n, shape.D, unit, unit, x,
-             scratch.inverse + panel * kPanel);
-  for (std::size_t j = 0; j < kPanel; ++j) w[j] = j >= n ? T{0} : weight ? weight[first + j] : T{1};
-  JoiningPanel<T> tokens{
-      x, n, weight ? w : nullptr, v[at].data(), static_cast<std::size_t>(v.stride), nullptr};
+  const T* given = call.args.key_weight.row(static_cast<std::int64_t>(b));
+  const auto v =
+      call.args.v.head(static_cast<std::int64_t>(b), static_cast<std::int64_t>(key_head));
+  pack_keys(call, shape, b, key_head, first, n, x, scratch.inverse + panel * kPanel);
+  pack_weights(given, first, n, w);
+  JoiningPanel<T> tokens{.x = x,
+                         .n = n,
+                         .weight = given ? w : nullptr,
+                         .rows = v[static_cast<std::int64_t>(first)].data(),
+                         .ld = static_cast<std::size_t>(v.stride),
+                         .last = nullptr};
   if (!values_in_place<T>(shape)) {
     T* rows = scratch.values + panel * kPanel * shape.value_stride;
     pad_rows(tokens.rows, tokens.ld, n, shape.E, rows, shape.value_stride);
@@ -121,22 +126,22 @@ HWY_INLINE JoiningPanel<T> pack_joining(const FactorisedShape& shape, T unit, Ro
   return tokens;
 }
 
-/// Keys [from, to) of one head join the state, features [block_from, block_to) of the table, chunk
-/// by chunk.
-template <class T>
-HWY_INLINE void join_keys(const FactorisedShape& shape, T unit, const StateScratch<T>& state,
-                          Rows<const T> k, Rows<const T> v, const T* weight, std::size_t from,
-                          std::size_t to, std::size_t block_from, std::size_t block_to,
-                          const TokenScratch<T>& scratch, JoiningPanel<T>* panels, T* S) {
-  for (std::size_t first = from; first < to; first += shape.chunk * kPanel) {
-    const std::size_t count = divide_up(std::min(to - first, shape.chunk * kPanel), kPanel);
-    for (std::size_t i = 0; i < count; ++i) {
+/// The first `count` keys of one head join the state, features [block_from, block_to) of the table, chunk by chunk.
+template <class Call, class T>
+HWY_INLINE void join_keys(const Call& call, const FactorisedShape& shape,
+                          const StateScratch<T>& state, std::size_t b, std::size_t key_head,
+                          std::size_t count, std::size_t block_from, std::size_t block_to,
+                          const TokenScratch<T>& scratch, T* S) {
+  JoiningPanel<T> panels[kMaxChunk];
+  for (std::size_t first = 0; first < count; first += shape.chunk * kPanel) {
+    const std::size_t in_chunk = divide_up(std::min(count - first, shape.chunk * kPanel), kPanel);
+    for (std::size_t i = 0; i < in_chunk; ++i) {
       const std::size_t at = first + i * kPanel;
       panels[i] =
-          pack_joining(shape, unit, k, v, weight, at, std::min(kPanel, to - at), scratch, i);
+          pack_joining(call, shape, b, key_head, at, std::min(kPanel, count - at), scratch, i);
     }
     for (std::size_t block = block_from; block < block_to; ++block) {
-      for (std::size_t i = 0; i < count; ++i)
+      for (std::size_t i = 0; i < in_chunk; ++i)
         join_state(shape, state, shape.table.blocks[block], panels[i], S);
     }
   }
