@@ -142,6 +142,28 @@ void check_common(const Args& a, const Options& options, const BnView<const T>& 
 }
 
 template <class T>
+void check_state(const char* name, const StateView<const T>& x, std::int64_t B, std::int64_t Hkv,
+                 std::int64_t D, std::int64_t E, const Options& options) {
+  if (!x.data) return;
+  require(x.B == B, name, ".B == k.B, got ", x.B, " and ", B);
+  require(x.H == Hkv, name, ".H == k.H, got ", x.H, " and ", Hkv);
+  require(x.F == state_features(options.p, D), name,
+          ".F == C(D + p, p) = ", state_features(options.p, D), ", got ", x.F);
+  require(x.E == E, name, ".E == v.D, got ", x.E, " and ", E);
+  require(options.form != Form::kDirect,
+          "form other than kDirect with a state, which is made of features, got kDirect");
+  require(options.normalize != Normalize::kMaxNorm,
+          "normalize other than kMaxNorm with a state (the largest norm is of one sequence), got "
+          "kMaxNorm");
+  require(!drops_features(options.dropout), "no dropout of features with a state, got rate ",
+          options.dropout.rate);
+  for (int l = 0; options.coefficients && l <= options.p; ++l) {
+    require((*options.coefficients)[l] != 0, "coefficients other than 0 with a state, got c_", l,
+            " = 0");
+  }
+}
+
+template <class T>
 void check_denominators(const BhnView<const T>& g, std::int64_t B, std::int64_t H, std::int64_t N) {
   require(g.B == B, "g.B == q.B, got ", g.B, " and ", B);
   require(g.H == H, "g.H == q.H, got ", g.H, " and ", H);
@@ -158,6 +180,8 @@ void check(const ForwardArgs<T>& a, const Options& options) {
   check_same<T>("o", a.o, "q", a.q.B, a.q.H, a.q.N, a.o.D);
   require(a.o.D == a.v.D, "o.D == v.D, got ", a.o.D, " and ", a.v.D);
   if (a.g.data) check_denominators<T>(a.g, a.q.B, a.q.H, a.q.N);
+  check_state<T>("initial_state", a.initial_state, a.k.B, a.k.H, a.k.D, a.v.D, options);
+  check_state<T>("final_state", a.final_state, a.k.B, a.k.H, a.k.D, a.v.D, options);
   check_apart<T>("o", a.o, "q", a.q);
   check_apart<T>("o", a.o, "k", a.k);
   check_apart<T>("o", a.o, "v", a.v);
@@ -173,6 +197,9 @@ void check(const BackwardArgs<T>& a, const Options& options) {
   check_same<T>("d_o", a.d_o, "o", a.o.B, a.o.H, a.o.N, a.o.D);
   require(a.g.data != nullptr || empty(a.q), "g as forward wrote it, got none");
   if (a.g.data) check_denominators<T>(a.g, a.q.B, a.q.H, a.q.N);
+  check_state<T>("initial_state", a.initial_state, a.k.B, a.k.H, a.k.D, a.v.D, options);
+  check_state<T>("d_final_state", a.d_final_state, a.k.B, a.k.H, a.k.D, a.v.D, options);
+  check_state<T>("d_initial_state", a.d_initial_state, a.k.B, a.k.H, a.k.D, a.v.D, options);
   check_output("dq", a.dq);
   check_same<T>("dq", a.dq, "q", a.q.B, a.q.H, a.q.N, a.q.D);
   check_output("dk", a.dk);

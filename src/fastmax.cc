@@ -22,6 +22,15 @@ constexpr bool kIsBackward = requires(Args a) {
   a.d_o;
 };
 
+template <class T>
+bool has_state(const ForwardArgs<T>& a) {
+  return a.initial_state.data || a.final_state.data;
+}
+template <class T>
+bool has_state(const BackwardArgs<T>& a) {
+  return a.initial_state.data || a.d_final_state.data || a.d_initial_state.data;
+}
+
 /// Whether a denominator can come near zero: f of odd order has a root, and so may any f of the caller's.
 bool may_vanish(const Options& options) { return options.p % 2 == 1 || options.coefficients; }
 
@@ -70,12 +79,21 @@ T forward_unit(const Args& a, const cpu::Settings<T>& s) {
       heaviest = std::max(heaviest, static_cast<double>(a.key_weight.row(b)[m]));
     }
   }
-  if (heaviest == 0) return 1;
+  double total = heaviest * static_cast<double>(a.k.N);
+  if (const auto& past = a.initial_state; past.data) {
+    double most = 0;  // the largest sum of weights already in a state
+    for (std::int64_t b = 0; b < past.B; ++b) {
+      for (std::int64_t h = 0; h < past.H; ++h)
+        most = std::max(most, static_cast<double>(past.head(b, h)[past.E]));
+    }
+    total += most;
+  }
+  if (!(total > 0)) return 1;
   const double norms = s.normalize == Normalize::kStandardize ? static_cast<double>(a.q.D) : 1;
   const double largest = static_cast<double>(s.scale) * norms;
   for (int l = s.p; l >= 0; --l)
     f = f * largest + std::abs(s.coefficients[l] / s.coefficients[s.p]);
-  const double sum = 2 * heaviest * f * static_cast<double>(a.k.N);
+  const double sum = 2 * total * f;
   return static_cast<T>(std::exp2(-std::ceil(std::log2(sum) / s.p)));
 }
 
@@ -91,6 +109,7 @@ Call<T> make_call(const Args& args, const Options& options, const Choice& choice
   call.chunk = static_cast<std::size_t>(choice.chunk);
   call.normalize = options.normalize;
   call.dropout = options.dropout;
+  call.initial_state = args.initial_state;
   call.floors = may_vanish(options);
   call.coefficients = options.coefficients.value_or(taylor_coefficients(options.p));
   if (!kIsBackward<Args>) call.unit = forward_unit<T>(args, call);
@@ -129,8 +148,16 @@ void prepare(const CallScratch<T>& scratch, const Options& options, Call<T>& cal
 
 template <class Args>
 Choice choose(const Args& a, const Options& options, int threads) {
-  const Problem problem{
-      a.q.B, a.q.H, a.q.N, a.k.N, a.q.D, a.v.D, options.p, options.causal, kIsBackward<Args>};
+  const Problem problem{.B = a.q.B,
+                        .H = a.q.H,
+                        .N = a.q.N,
+                        .M = a.k.N,
+                        .D = a.q.D,
+                        .E = a.v.D,
+                        .p = options.p,
+                        .causal = options.causal,
+                        .backward = kIsBackward<Args>,
+                        .state = has_state(a)};
   return make_choice(problem, this_machine(threads > 0 ? threads : available_threads()), options);
 }
 
@@ -187,7 +214,8 @@ double smallest_denominator(const cpu::ForwardCall<T>& call) {
     for (std::int64_t h = 0; h < a.q.H; ++h) {
       for (std::int64_t n = 0; n < a.q.N; ++n) {
         const std::int64_t visible = call.causal ? n + a.k.N - a.q.N + 1 : a.k.N;
-        const double weight = static_cast<double>(call.visible_weight(b, a.k.N, visible));
+        const double weight =
+            static_cast<double>(call.visible_weight(b, h / (a.q.H / a.k.H), a.k.N, visible));
         if (weight > 0)
           smallest = std::min(smallest, static_cast<double>(a.g.head(b, h)[n]) / weight);
       }
@@ -247,11 +275,18 @@ double default_scale(int p, std::int64_t D, Normalize normalize) {
   return (p == 1 ? kRoot1 : kRoot3) / largest;
 }
 
+std::int64_t state_features(int p, std::int64_t D) {
+  require(1 <= p && p <= 4, "p in 1..4, got ", p);
+  require(D >= 1, "D >= 1, got ", D);
+  return static_cast<std::int64_t>(packed_features(D, p));
+}
+
 template <class T>
 Report forward(const ForwardArgs<T>& args, const Options& options, const Execution& execution) {
   check(args, options);
-  if (args.q.B == 0 || args.q.H == 0 || args.q.N == 0) return {};
-  if (args.k.N == 0) {
+  if (args.q.B == 0 || args.q.H == 0) return {};
+  if (!has_state(args) && args.q.N == 0) return {};
+  if (!has_state(args) && args.k.N == 0) {
     fill_zero(args.o);
     for (std::int64_t b = 0; args.g.data && b < args.g.B; ++b) {
       for (std::int64_t h = 0; h < args.g.H; ++h) std::fill_n(args.g.head(b, h), args.g.N, T{0});
@@ -267,7 +302,7 @@ template <class T>
 void backward(const BackwardArgs<T>& args, const Options& options, const Execution& execution) {
   check(args, options);
   if (args.q.B == 0 || args.q.H == 0) return;
-  if (args.q.N == 0 || args.k.N == 0) {
+  if (!has_state(args) && (args.q.N == 0 || args.k.N == 0)) {
     fill_zero(args.dq);
     fill_zero(args.dk);
     fill_zero(args.dv);

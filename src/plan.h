@@ -17,6 +17,7 @@ struct Problem {
   int p;
   bool causal;
   bool backward;
+  bool state;  ///< one comes in or goes out
 };
 
 struct Machine {
@@ -50,7 +51,10 @@ constexpr Choice make_choice(const Problem& s, const Machine& m, const Options& 
   const double factorised = (N + M) * features * E;
 
   Choice choice{options.form, options.chunk, 1, "asked for"};
-  if (options.form == Form::kAuto && drops_features(options.dropout)) {
+  if (options.form == Form::kAuto && s.state) {
+    choice.form = Form::kFactorised;
+    choice.why = "a state is made of features";
+  } else if (options.form == Form::kAuto && drops_features(options.dropout)) {
     choice.form = Form::kFactorised;
     choice.why = "dropout of features needs features";
   } else if (options.form == Form::kAuto) {

@@ -87,6 +87,10 @@ struct ForwardArgs {
   BnView<const T> key_weight = {};  ///< 0 <= w <= 2^40: 1 for a token, 0 for padding; empty: all 1
   BhndView<T> o;
   BhnView<T> g = {};  ///< the denominators, which backward needs; empty: not written
+  /// What every query sees before its keys: the final state of an earlier call. With a state in or out the call
+  /// runs factorised; N = 0 only adds keys, M = 0 only reads.
+  StateView<const T> initial_state = {};
+  StateView<T> final_state = {};  ///< initial_state plus all keys; may be the same memory
 };
 
 template <class T>
@@ -97,7 +101,15 @@ struct BackwardArgs {
   BhnView<const T> g;   ///< as forward wrote it
   BhndView<const T> d_o;
   BhndView<T> dq, dk, dv;  ///< gradients with respect to q, k and v; written, not added to
+  StateView<const T> initial_state = {};  ///< as forward had it
+  StateView<const T> d_final_state =
+      {};  ///< the gradient that comes in through forward's final_state
+  StateView<T> d_initial_state =
+      {};  ///< the gradient with respect to initial_state; may be d_final_state's memory
 };
+
+/// F = C(D + p, p): features, the rows of a state. Their order is that of docs/math.md.
+std::int64_t state_features(int p, std::int64_t D);
 
 /// What a call will do, and why.
 struct Plan {

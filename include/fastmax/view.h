@@ -73,6 +73,23 @@ struct BnView {
   }
 };
 
+/// States of one call, dense [B, Hkv, F, E + 1]. An empty view means "not given" or "not wanted".
+template <class T>
+struct StateView {
+  T* data = nullptr;
+  std::int64_t B = 0, H = 0, F = 0, E = 0;
+
+  /// The state of one head, [F][E + 1].
+  T* head(std::int64_t b, std::int64_t h) const {
+    return data ? data + (b * H + h) * F * (E + 1) : nullptr;
+  }
+  std::int64_t size() const { return B * H * F * (E + 1); }
+  template <ConstOf<T> U>
+  operator StateView<U>() const {
+    return {data, B, H, F, E};
+  }
+};
+
 /// The view of a dense [B, H, N, D] array.
 template <class T>
 BhndView<T> contiguous(T* data, std::int64_t B, std::int64_t H, std::int64_t N, std::int64_t D) {

@@ -41,10 +41,8 @@ class FactorisedBackward {
         [&](std::size_t group, const Shared& shared, const auto& workers, const Team& inner) {
           const std::size_t b = group / shape_.Hkv, h = group % shape_.Hkv;
           shared.weight.fill(call_, shape_.table, b, h);
-          for (const auto* state : {&shared.M, &shared.R}) {
-            std::fill_n(state->M, shape_.features * shape_.value_stride, T{0});
-            std::fill_n(state->y, shape_.features, T{0});
-          }
+          load_state(call_, shape_, call_.initial_state.head(b, h), true, shared.M);
+          load_state(call_, shape_, call_.args.d_final_state.head(b, h), false, shared.R);
           const std::size_t before =
               call_.causal ? static_cast<std::size_t>(shape_.offset) : shape_.M;
           join_keys_before(b, h, before, shared, workers, inner);
@@ -61,6 +59,10 @@ class FactorisedBackward {
             read_queries(b, h, shared, workers, inner);
           }
           read_keys(b, h, before, shared, workers, inner);
+          if (const auto& out = call_.args.d_initial_state; out.data) {
+            store_state(call_, shape_, shared.R, false, static_cast<std::size_t>(out.F),
+                        out.head(b, h));
+          }
         });
   }
 
@@ -208,9 +210,11 @@ class FactorisedBackward {
     }
   }
 
-  bool has_past(std::size_t panel) const { return shape_.offset > 0 || panel >= shape_.chunk; }
+  bool has_past(std::size_t panel) const {
+    return shape_.offset > 0 || panel >= shape_.chunk || call_.initial_state.data;
+  }
   bool has_future(std::size_t chunk_begin) const {
-    return chunk_begin + shape_.chunk < shape_.query_panels;
+    return chunk_begin + shape_.chunk < shape_.query_panels || call_.args.d_final_state.data;
   }
 
   void queries_then_keys(std::size_t slice, std::size_t first, std::size_t chunk, std::size_t count,
@@ -237,7 +241,9 @@ class FactorisedBackward {
   void keys_then_queries(std::size_t slice, std::size_t first, std::size_t chunk, std::size_t count,
                          const Shared& shared, T* S) const {
     const std::size_t end = std::min(chunk + shape_.chunk, count);
-    const bool past = has_past(first + chunk), future = has_future(first + chunk);
+    // R is read before this chunk's queries join it, or handed out.
+    const bool joins = has_past(first + chunk) || call_.args.d_initial_state.data;
+    const bool future = has_future(first + chunk);
     if (future) {
       std::fill_n(dX(shared, slice, 0, chunk), (end - chunk) * x_size(), T{0});
       std::fill_n(dV(shared, slice, chunk), (end - chunk) * v_size(), T{0});
@@ -249,7 +255,7 @@ class FactorisedBackward {
                   panel_tokens(shape_.N, first + i), dX(shared, slice, 0, i), dV(shared, slice, i),
                   S);
       }
-      for (std::size_t head = 0; past && head < shape_.heads; ++head) {
+      for (std::size_t head = 0; joins && head < shape_.heads; ++head) {
         for (std::size_t i = chunk; i < end; ++i) {
           const std::size_t slot = head * shape_.span + i;
           join_state(shape_, shared.R, shape_.table.blocks[block],

@@ -44,15 +44,19 @@ class FactorisedForward {
         [&](std::size_t group, const Shared& shared, const auto& workers, const Team& inner) {
           const std::size_t b = group / shape_.Hkv, h = group % shape_.Hkv;
           shared.weight.fill(call_, shape_.table, b, h);
-          std::fill_n(shared.state.M, shape_.features * shape_.value_stride, T{0});
-          std::fill_n(shared.state.y, shape_.features, T{0});
+          load_state(call_, shape_, call_.initial_state.head(b, h), true, shared.state);
           const std::size_t before =
               call_.causal ? static_cast<std::size_t>(shape_.offset) : shape_.M;
           join(b, h, before, shared, workers, inner);
-          if (!call_.causal) return read_all(b, h, shared, workers, inner);
-          for (std::size_t first = 0; first < shape_.query_panels; first += shape_.span) {
+          if (!call_.causal) read_all(b, h, shared, workers, inner);
+          for (std::size_t first = 0; call_.causal && first < shape_.query_panels;
+               first += shape_.span) {
             scan(b, h, first, std::min(shape_.span, shape_.query_panels - first), shared, workers,
                  inner);
+          }
+          if (const auto& out = call_.args.final_state; out.data) {
+            store_state(call_, shape_, shared.state, true, static_cast<std::size_t>(out.F),
+                        out.head(b, h));
           }
         });
   }
@@ -115,7 +119,9 @@ class FactorisedForward {
     });
   }
 
-  bool has_past(std::size_t panel) const { return shape_.offset > 0 || panel >= shape_.chunk; }
+  bool has_past(std::size_t panel) const {
+    return shape_.offset > 0 || panel >= shape_.chunk || call_.initial_state.data;
+  }
 
   /// One slice of the features: chunk by chunk, queries read the state, then keys join it.
   void scan_slice(std::size_t slice, std::size_t first, std::size_t count,
@@ -124,7 +130,7 @@ class FactorisedForward {
                       end = shape_.slice_begin(slice + 1, shape_.slices);
     for (std::size_t chunk = 0; chunk < count; chunk += shape_.chunk) {
       const std::size_t chunk_end = std::min(chunk + shape_.chunk, count);
-      const bool last = first + chunk_end == shape_.query_panels;
+      const bool last = first + chunk_end == shape_.query_panels && !call_.args.final_state.data;
       if (has_past(first + chunk)) {
         for (std::size_t head = 0; head < shape_.heads; ++head) {
           for (std::size_t i = chunk; i < chunk_end; ++i)
@@ -176,7 +182,7 @@ class FactorisedForward {
                  static_cast<T*>(nullptr));
   }
   void write(std::size_t b, std::size_t head, std::size_t panel, const T* ot, const T* g) const {
-    write_outputs(call_, shape_, b, ot, g, panel * kPanel, tokens(panel),
+    write_outputs(call_, shape_, b, head, ot, g, panel * kPanel, tokens(panel),
                   call_.args.o.head(b, head), call_.args.g.head(b, head));
   }
 

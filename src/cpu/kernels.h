@@ -22,6 +22,7 @@ struct Settings {
   const T* query_factor = nullptr;  ///< kMaxNorm: 1 / largest norm, [B][H]
   const T* key_factor = nullptr;    ///< [B][Hkv]
   Dropout dropout{};
+  StateView<const T> initial_state{};
   Coefficients coefficients{};
   T unit = 1;  ///< keys' kappa is multiplied by this: see forward_unit in fastmax.cc
   ShiftedPolynomial score;
@@ -35,13 +36,18 @@ struct Settings {
     return c;
   }
 
-  /// Sum of the weights of the first `visible` of M keys of batch entry b.
-  T visible_weight(std::int64_t b, std::int64_t M, std::int64_t visible) const {
-    return weight_prefix ? weight_prefix[b * (M + 1) + visible] : static_cast<T>(visible);
+  /// Sum of the weights of the first `visible` of M keys of one head, and of its initial state, whose first feature
+  /// is the constant 1.
+  T visible_weight(std::int64_t b, std::int64_t key_head, std::int64_t M,
+                   std::int64_t visible) const {
+    const T* past = initial_state.head(b, key_head);
+    return (past ? past[initial_state.E] : T{0}) +
+           (weight_prefix ? weight_prefix[b * (M + 1) + visible] : static_cast<T>(visible));
   }
-  /// g' = max(g, this), for a query of batch entry b that sees `visible` of M keys.
-  T denominator_floor(std::int64_t b, std::int64_t M, std::int64_t visible) const {
-    return floors ? kDenominatorFloor<T> * visible_weight(b, M, visible) : T{0};
+  /// g' = max(g, this), for a query that sees these.
+  T denominator_floor(std::int64_t b, std::int64_t key_head, std::int64_t M,
+                      std::int64_t visible) const {
+    return floors ? kDenominatorFloor<T> * visible_weight(b, key_head, M, visible) : T{0};
   }
 };
 

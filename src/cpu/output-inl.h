@@ -34,14 +34,14 @@ HWY_INLINE void add(T* HWY_RESTRICT to, const T* HWY_RESTRICT more, std::size_t 
 /// gets the g' used.
 template <class T>
 HWY_INLINE void write_outputs(const Settings<T>& settings, const Geometry& shape, std::size_t batch,
-                              const T* ot, const T* g, std::size_t first, std::size_t n, Rows<T> o,
-                              T* g_out) {
+                              std::size_t head, const T* ot, const T* g, std::size_t first,
+                              std::size_t n, Rows<T> o, T* g_out) {
   alignas(64) T inverse[kPanel];
   const auto leading = static_cast<T>(settings.score.leading);
   for (std::size_t j = 0; j < n; ++j) {
-    const T floor = settings.denominator_floor(static_cast<std::int64_t>(batch),
-                                               static_cast<std::int64_t>(shape.M),
-                                               visible_keys(settings, shape, first + j));
+    const T floor = settings.denominator_floor(
+        static_cast<std::int64_t>(batch), static_cast<std::int64_t>(head / shape.heads),
+        static_cast<std::int64_t>(shape.M), visible_keys(settings, shape, first + j));
     const T denominator = std::max(leading * g[j], floor);
     inverse[j] = denominator > 0 ? leading / denominator : T{0};
     if (g_out) g_out[first + j] = denominator;
@@ -65,9 +65,9 @@ HWY_INLINE void pack_output_gradients(const BackwardCall<T>& call, const Geometr
   const T* g = call.args.g.head(static_cast<std::int64_t>(batch), static_cast<std::int64_t>(head));
   alignas(64) T inverse[kPanel] = {}, through_g[kPanel] = {};
   for (std::size_t j = 0; j < n; ++j) {
-    const T floor =
-        call.denominator_floor(static_cast<std::int64_t>(batch), static_cast<std::int64_t>(shape.M),
-                               visible_keys(call, shape, first + j));
+    const T floor = call.denominator_floor(
+        static_cast<std::int64_t>(batch), static_cast<std::int64_t>(head / shape.heads),
+        static_cast<std::int64_t>(shape.M), visible_keys(call, shape, first + j));
     const T denominator = g[first + j];
     inverse[j] = denominator > 0 ? static_cast<T>(call.score.leading) / denominator : T{0};
     through_g[j] = denominator > floor ? T{1} : T{0};

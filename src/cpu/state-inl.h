@@ -22,6 +22,46 @@
 HWY_BEFORE_NAMESPACE();
 namespace fastmax::cpu::HWY_NAMESPACE {
 
+/// Scales between the caller's state, sums of bare monomials, and the kernel's, which has w_f / c_p on every row and
+/// unit^p from the keys' side.
+template <class T>
+HWY_INLINE T unit_power(const Settings<T>& s) {
+  T power = 1;
+  for (int i = 0; i < s.p; ++i) power *= s.unit;
+  return power;
+}
+
+/// M and y from S [features][E + 1], or zeros without one. `weighted`: rows get their weights and the keys' unit.
+template <class T>
+HWY_NOINLINE void load_state(const Settings<T>& s, const FactorisedShape& shape, const T* S,
+                             bool weighted, const StateScratch<T>& state) {
+  std::fill_n(state.M, shape.features * shape.value_stride, T{0});
+  std::fill_n(state.y, shape.features, T{0});
+  if (!S) return;
+  const T power = weighted ? unit_power(s) : T{1};
+  for (std::size_t f = 0; f < shape.table.count; ++f, S += shape.E + 1) {
+    const T w = weighted ? state.weight[f] * power : T{1},
+            w_v = weighted ? state.value_weight[f] * power : T{1};
+    T* M = state.M + f * shape.value_stride;
+    for (std::size_t e = 0; e < shape.E; ++e) M[e] = w_v * S[e];
+    state.y[f] = w * S[shape.E];
+  }
+}
+
+/// The way back. Rows behind the table's, the features of the x''_0 that standardised tokens do not have, are zero.
+template <class T>
+HWY_NOINLINE void store_state(const Settings<T>& s, const FactorisedShape& shape,
+                              const StateScratch<T>& state, bool weighted, std::size_t rows, T* S) {
+  const T power = weighted ? T{1} / unit_power(s) : T{1};
+  for (std::size_t f = 0; f < shape.table.count; ++f, S += shape.E + 1) {
+    const T w = weighted ? power / state.weight[f] : T{1};
+    const T* M = state.M + f * shape.value_stride;
+    for (std::size_t e = 0; e < shape.E; ++e) S[e] = w * M[e];
+    S[shape.E] = w * state.y[f];
+  }
+  std::fill_n(S, (rows - shape.table.count) * (shape.E + 1), T{0});
+}
+
 /// Tokens about to join a state.
 template <class T>
 struct JoiningPanel {
