@@ -62,18 +62,18 @@ enum class Floor : std::uint8_t {
 };
 
 struct Options {
-  int p = 2;                    ///< order of f, 1 to 4
-  bool causal = false;          ///< row n attends to keys m <= n + M - N; needs N <= M
-  std::optional<double> scale;  ///< none: default_scale(p, D, normalize)
+  int p = 2;                         ///< order of f, 1 to 4
+  bool causal = false;               ///< row n attends to keys m <= n + M - N; needs N <= M
+  std::optional<double> scale = {};  ///< none: default_scale(p, D, normalize)
   Form form = Form::kAuto;
   int chunk =
       0;  ///< tokens that join the state at a time (a multiple of 64, at most 1024 are used); 0: planned
   Normalize normalize = Normalize::kStandardize;
-  std::optional<std::array<double, 5>> coefficients;  ///< c_0 .. c_p of f; none: 1 / l!
+  std::optional<std::array<double, 5>> coefficients = {};  ///< c_0 .. c_p of f; none: 1 / l!
   Dropout dropout = {};
   /// none: kClamp at the default scale, where no weight is negative; kError where the caller chose scale or
   /// coefficients
-  std::optional<Floor> floor;
+  std::optional<Floor> floor = {};
 };
 
 /// 1 for even p, whose f is positive everywhere (the paper's choice); for odd p the largest scale for which no
