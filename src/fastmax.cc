@@ -31,9 +31,6 @@ bool has_state(const BackwardArgs<T>& a) {
   return a.initial_state.data || a.d_final_state.data || a.d_initial_state.data;
 }
 
-/// Whether a denominator can come near zero: f of odd order has a root, and so may any f of the caller's.
-bool may_vanish(const Options& options) { return options.p % 2 == 1 || options.coefficients; }
-
 Floor floor_policy(const Options& options) {
   const bool callers = options.scale || options.coefficients;
   return options.floor.value_or(callers ? Floor::kError : Floor::kClamp);
@@ -53,10 +50,10 @@ struct CallScratch {
       return arena.take<T>(wanted ? static_cast<std::size_t>(n) : 0);
     };
     const bool max_norm = options.normalize == Normalize::kMaxNorm;
-    weight_prefix = take(may_vanish(options) && a.key_weight.data, a.k.B * (a.k.N + 1));
+    weight_prefix = take(cpu::may_vanish(options) && a.key_weight.data, a.k.B * (a.k.N + 1));
     query_factor = take(max_norm, a.q.B * a.q.H);
     key_factor = take(max_norm, a.k.B * a.k.H);
-    g = take(may_vanish(options) && !kIsBackward<Args> && !a.g.data, a.q.B * a.q.H * a.q.N);
+    g = take(cpu::may_vanish(options) && !kIsBackward<Args> && !a.g.data, a.q.B * a.q.H * a.q.N);
   }
 };
 
@@ -102,16 +99,9 @@ template <class T, template <class> class Call, class Args>
 Call<T> make_call(const Args& args, const Options& options, const Choice& choice) {
   Call<T> call;
   call.args = args;
-  call.p = options.p;
-  call.scale = static_cast<T>(
-      options.scale ? *options.scale : default_scale(options.p, args.q.D, options.normalize));
-  call.causal = options.causal;
+  cpu::resolve(options, args.q.D, call);
   call.chunk = static_cast<std::size_t>(choice.chunk);
-  call.normalize = options.normalize;
-  call.dropout = options.dropout;
   call.initial_state = args.initial_state;
-  call.floors = may_vanish(options);
-  call.coefficients = options.coefficients.value_or(taylor_coefficients(options.p));
   if (!kIsBackward<Args>) call.unit = forward_unit<T>(args, call);
   call.score = shifted_polynomial(options.p, call.coefficients, static_cast<double>(call.unit));
   return call;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "fastmax/fastmax.h"
+#include "fastmax/state.h"
 #include "src/cpu/team.h"
 #include "src/denominator.h"
 #include "src/score.h"
@@ -51,6 +52,24 @@ struct Settings {
   }
 };
 
+/// Whether a denominator can come near zero: f of odd order has a root, and so may any f of the caller's.
+inline bool may_vanish(const Options& options) {
+  return options.p % 2 == 1 || options.coefficients;
+}
+
+/// The settings that options give for heads of D dimensions; chunk, factors, unit and score are the call's.
+template <class T>
+void resolve(const Options& options, std::int64_t D, Settings<T>& s) {
+  s.p = options.p;
+  s.scale = static_cast<T>(options.scale ? *options.scale
+                                         : default_scale(options.p, D, options.normalize));
+  s.causal = options.causal;
+  s.normalize = options.normalize;
+  s.dropout = options.dropout;
+  s.floors = may_vanish(options);
+  s.coefficients = options.coefficients.value_or(taylor_coefficients(options.p));
+}
+
 template <class T>
 struct ForwardCall : Settings<T> {
   ForwardArgs<T> args;
@@ -60,12 +79,18 @@ struct BackwardCall : Settings<T> {
   BackwardArgs<T> args;
 };
 
+template <class T>
+struct StepCall : Settings<T> {
+  StepArgs<T> args;
+};
+
 // X(name, argument type): everything that is declared, dispatched and measured.
-#define FASTMAX_CPU_KERNELS(X)       \
-  X(direct_forward, ForwardCall)     \
-  X(factorised_forward, ForwardCall) \
-  X(direct_backward, BackwardCall)   \
-  X(factorised_backward, BackwardCall)
+#define FASTMAX_CPU_KERNELS(X)         \
+  X(direct_forward, ForwardCall)       \
+  X(factorised_forward, ForwardCall)   \
+  X(direct_backward, BackwardCall)     \
+  X(factorised_backward, BackwardCall) \
+  X(step, StepCall)
 
 #define FASTMAX_DECLARE(name, Call)                                            \
   void name(const Call<float>& call, const Team& team, std::byte* workspace);  \

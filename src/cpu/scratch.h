@@ -380,4 +380,22 @@ struct FactorisedBackwardWorker {
         F(a.take<T>(kPanel * kPanel)) {}
 };
 
+template <class T>
+struct StepScratch {
+  T* panel;    ///< kappa of one token, [dims][kPanel]
+  T* key;      ///< [K]
+  T* queries;  ///< [heads][K]
+  T* value;    ///< w [v, 1], [E + 1]
+  T* common;   ///< [heads], the common factors of a run
+  T* sums;     ///< [heads][padded E + 1]
+
+  StepScratch(Arena& a, const Geometry& s)
+      : panel(a.take<T>(s.dims * kPanel)),
+        key(a.take<T>(s.K)),
+        queries(a.take<T>(s.heads * s.K)),
+        value(a.take<T>(s.E + 1)),
+        common(a.take<T>(s.heads)),
+        sums(a.take<T>(s.heads * padded<T>(s.E + 1))) {}
+};
+
 }  // namespace fastmax::cpu
