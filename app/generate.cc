@@ -12,6 +12,7 @@
 #include "app/random.h"
 #include "app/run_dir.h"
 #include "app/signals.h"
+#include "app/utf8.h"
 
 namespace fastmax::app {
 namespace {
@@ -31,7 +32,8 @@ std::int64_t draw(at::Tensor logits, const GenerateOptions& options, Random& ran
     const at::Tensor least = std::get<0>(logits.topk(options.top_k)).min();
     logits = logits.masked_fill(logits < least, -std::numeric_limits<double>::infinity());
   }
-  const at::Tensor weights = at::softmax(logits.to(at::kDouble) / options.temperature, 0);
+  const at::Tensor weights =
+      at::softmax((logits - logits.max()).to(at::kDouble) / options.temperature, 0);
   const at::Tensor sums = weights.cumsum(0);
   const double x = random.uniform() * sums[-1].item<double>();
   const std::int64_t byte = (sums <= x).sum().item<std::int64_t>();
@@ -50,9 +52,12 @@ void run(const GenerateOptions& options) {
   Random random(static_cast<std::uint64_t>(options.seed));
   // A model of text needs something before the first byte: the end of a line says nothing of what
   // follows.
-  std::string context = options.prompt.empty() ? "\n" : options.prompt, text;
+  std::string context = options.prompt.empty() ? "\n" : options.prompt;
+  std::string text;
+  Utf8Filter printable;
+  std::int64_t written = 0;
   if (!options.json) std::cout << options.prompt << std::flush;
-  while (static_cast<std::int64_t>(text.size()) < options.tokens && !StopRequest::pending()) {
+  while (written < options.tokens && !StopRequest::pending()) {
     const std::size_t window = static_cast<std::size_t>(model.config().length);
     if (context.size() > window) context.erase(0, context.size() - window);
     const at::Tensor tokens =
@@ -61,15 +66,19 @@ void run(const GenerateOptions& options) {
     const at::Tensor logits = model.forward(tokens, {}, /*training=*/false)[0][-1];
     const char byte = static_cast<char>(draw(logits, options, random));
     context += byte;
-    text += byte;
-    if (!options.json) std::cout << byte << std::flush;
+    ++written;
+    const std::string characters = printable.feed(byte);
+    text += characters;
+    if (!options.json) std::cout << characters << std::flush;
   }
+  const std::string rest = printable.finish();
+  text += rest;
   if (!options.json) {
-    std::cout << std::endl;
+    std::cout << rest << std::endl;
   } else {
     const nlohmann::ordered_json result = {{"prompt", options.prompt},
                                            {"text", text},
-                                           {"tokens", text.size()},
+                                           {"tokens", written},
                                            {"temperature", options.temperature},
                                            {"seed", options.seed}};
     using nlohmann::ordered_json;

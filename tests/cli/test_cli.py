@@ -1,0 +1,343 @@
+"""The program as scripts use it: files, exit codes, one-line errors ($FASTMAX_PROGRAM)."""
+
+import json
+import os
+import pathlib
+import random
+import resource
+import signal
+import subprocess
+import time
+
+import pytest
+from safetensors import safe_open
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAM = os.environ.get("FASTMAX_PROGRAM", str(ROOT / "build" / "fastmax"))
+
+RECIPE = """
+task = "textfile"
+model = {layers = 1, heads = 2, dim = 16, mlp = 16, dropout = 0.1}
+train = {steps = 60, batch = 4, warmup = 5, evaluate_every = 20, log_every = 5, threads = 1}
+data = {path = "PATH", length = 32}
+"""
+
+
+def run(*arguments, code=0, **options):
+    done = subprocess.run(
+        [PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def error(*arguments, code=2, **options):
+    done = run(*arguments, code=code, **options)
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("fastmax: error: "), done.stderr
+    return lines[0]
+
+
+def document(*arguments):
+    """What --json prints: one document and nothing else."""
+    return json.loads(run(*arguments, "--json").stdout)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a text, a recipe for it, and a finished run of that recipe."""
+    place = tmp_path_factory.mktemp("cli")
+    words = ["to be", " or not", " to be,", " that is", " the question", ".\n"]
+    random.seed(0)
+    (place / "text.txt").write_text("".join(random.choice(words) for _ in range(2000)))
+    (place / "recipe.toml").write_text(RECIPE.replace("PATH", str(place / "text.txt")))
+    run("train", place / "recipe.toml", "--out", place / "run")
+    return place
+
+
+def metrics(folder):
+    """metrics.jsonl without what depends on the clock."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        for key in ("seconds", "steps_per_second", "tokens_per_second"):
+            del line[key]
+    return lines
+
+
+# ---- help and errors --------------------------------------------------------------------------------
+
+
+def test_help_lists_the_commands():
+    text = run("--help").stdout
+    for command in "info data train compare eval generate bench demo".split():
+        assert f"\n  {command} " in text
+        assert "--help" in run(command, "--help").stdout
+    assert run("--version").stdout.startswith("fastmax 0.")
+
+
+def test_wrong_usage_is_one_line_and_exit_code_2(place):
+    for arguments in (
+        [],
+        ["fly"],
+        ["train"],
+        ["train", "r.toml", "--fast"],
+        ["train", "r.toml", "--threads", "0"],
+        ["eval"],
+        ["generate", place / "run"],
+        ["data", "make"],
+    ):
+        error(*arguments)
+
+
+def test_wrong_input_is_named(place):
+    recipe = place / "recipe.toml"
+    out = ["--out", place / "never"]
+    for arguments, words in (
+        (["train", place / "absent.toml"], ["absent.toml"]),
+        (["train", recipe, "--set", "model.heds=2", *out], ["model.heds", "model.heads"]),
+        (["train", recipe, "--set", "train.steps=many", *out], ["train.steps", "integer", "many"]),
+        (["train", recipe, "--set", "task=chess", *out], ["task", "listops, textfile", "chess"]),
+        (["train", recipe, "--set", "model.attention=max", *out], ["softmax", "fastmax4", '"max"']),
+        (["train", recipe, "--set", "data.path=/nowhere", *out], ["/nowhere", "No such file"]),
+        (["train", recipe, *out, "--set"], ["--set"]),
+        (["compare", recipe, "--attention", "softmax,hardmax", *out], ["fastmax2", "hardmax"]),
+        (["compare", recipe, "--attention", "softmax,softmax", *out], ["softmax twice"]),
+        (["eval", place.parent], ["recipe.toml"]),
+        (["eval", place / "run", "--split", "train"], ["val or test", "train"]),
+        (["generate", place / "run", "--prompt", "x", "--top-k", "-1"], ["--top-k"]),
+        (["generate", place / "nowhere", "--prompt", "x"], ["nowhere"]),
+        (["data", "make", "mnist"], ["listops, textfile", "mnist"]),
+        (["data", "fetch", "listops"], ["nothing to fetch"]),
+        (["data", "make", "textfile"], ["data.path=FILE"]),
+    ):
+        line = error(*arguments)
+        assert all(word in line for word in words), line
+    assert not (place / "never").exists()
+
+
+def test_a_line_of_a_broken_recipe_is_named(place, tmp_path):
+    recipe = tmp_path / "broken.toml"
+    recipe.write_text('task = "textfile"\n\n[model]\nlayers = "two"\n')
+    line = error("train", recipe, "--out", tmp_path / "run")
+    assert f"{recipe}:4: model.layers: expected an integer from 1 to 1000, got \"two\"" in line
+    assert not (tmp_path / "run").exists()
+
+
+# ---- runs ---------------------------------------------------------------------------------------------
+
+
+def test_run_directory(place):
+    folder = place / "run"
+    result = json.loads((folder / "result.json").read_text())
+    assert {
+        "task", "attention", "seed", "steps", "val", "test", "steps_per_second",
+        "peak_memory_bytes", "parameters", "threads", "machine", "version", "commit",
+    } <= set(result)  # fmt: skip
+    assert result["attention"] == "fastmax2" and result["steps"] == 60
+    lines = metrics(folder)
+    assert [line["step"] for line in lines] == list(range(5, 61, 5))
+    assert [line["step"] for line in lines if "val_loss" in line] == [20, 40, 60]
+    assert "val_accuracy" in lines[-1]
+    assert not list(folder.rglob("*.tmp-*"))
+
+
+def test_existing_run_is_refused_and_a_finished_one_kept(place):
+    before = (place / "run" / "result.json").read_bytes()
+    assert "--resume" in error("train", place / "recipe.toml", "--out", place / "run")
+    run("train", place / "recipe.toml", "--out", place / "run", "--resume")
+    assert (place / "run" / "result.json").read_bytes() == before
+    line = error(
+        "train", place / "recipe.toml", "--set", "train.batch=5", "--out", place / "run", "--resume"
+    )
+    assert "train.batch is 4 there and 5 here" in line
+
+
+def test_kept_recipe_trains_the_same_again(place, tmp_path):
+    run("train", place / "run" / "recipe.toml", "--out", tmp_path / "again")
+    assert metrics(tmp_path / "again") == metrics(place / "run")
+    name = "model.safetensors"
+    assert (tmp_path / "again" / name).read_bytes() == (place / "run" / name).read_bytes()
+
+
+def test_killed_anywhere_and_resumed_is_the_same(place, tmp_path):
+    # A checkpoint after every step, so that kills fall into every part of the work.
+    arguments = [
+        "train", place / "recipe.toml", "--set", "train.steps=400", "--set",
+        "train.checkpoint_seconds=0", "--resume", "--out",
+    ]  # fmt: skip
+    run(*arguments, tmp_path / "whole")
+    killed = tmp_path / "killed"
+    kills = 0
+    random.seed(1)
+    while not (killed / "result.json").exists():
+        process = subprocess.Popen([PROGRAM, *map(str, arguments), str(killed)], stderr=subprocess.PIPE)
+        lines = (killed / "metrics.jsonl").read_text().count("\n") if killed.exists() else 0
+        while kills < 8 and process.poll() is None:
+            file = killed / "metrics.jsonl"
+            if file.exists() and file.read_text().count("\n") > lines + 3:
+                time.sleep(random.uniform(0, 0.02))
+                process.kill()
+                kills += 1
+                break
+            time.sleep(0.001)
+        code = process.wait(timeout=120)
+        assert code in (0, -signal.SIGKILL), process.stderr.read()
+    assert kills >= 3
+    assert metrics(killed) == metrics(tmp_path / "whole")
+    name = "model.safetensors"
+    assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    test = [json.loads((f / "result.json").read_text())["test"] for f in (killed, tmp_path / "whole")]
+    assert test[0] == test[1]
+
+
+def test_interrupt_leaves_a_resumable_run(place, tmp_path):
+    arguments = ["train", place / "recipe.toml", "--set", "train.steps=100000", "--out"]
+    command = [PROGRAM, *map(str, arguments), str(tmp_path / "run")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    last = errors.splitlines()[-1]
+    assert "--resume" in last and "fastmax train" in last
+    assert (tmp_path / "run" / "checkpoint" / "last.safetensors").exists()
+
+
+def test_eval_generate_and_json(place):
+    for split in ("val", "test"):
+        score = document("eval", place / "run", "--split", split)
+        assert {"task", "split", "examples", "loss", "perplexity", "bits_per_byte"} <= set(score)
+        assert score["split"] == split
+    result = json.loads((place / "run" / "result.json").read_text())
+    assert score["loss"] == pytest.approx(result["test"]["loss"], rel=1e-5)
+
+    arguments = ["generate", place / "run", "--prompt", "to be", "--tokens", "40"]
+    first = run(*arguments, "--seed", "5").stdout
+    assert first.startswith("to be")
+    assert first == run(*arguments, "--seed", "5").stdout
+    assert first != run(*arguments, "--seed", "6").stdout
+    greedy = document(*arguments, "--temperature", "0")
+    assert greedy["text"] == document(*arguments, "--temperature", "0", "--seed", "9")["text"]
+    assert greedy["text"] == document(*arguments, "--top-k", "1")["text"]
+    assert greedy["tokens"] == 40
+    # Longer than the context, and with nothing to begin from.
+    assert len(document("generate", place / "run", "--prompt", "x" * 100)["text"]) >= 150
+    document("generate", place / "run", "--prompt", "", "--tokens", "2")
+
+
+def test_weights_are_plain_safetensors(place):
+    result = json.loads((place / "run" / "result.json").read_text())
+    with safe_open(place / "run" / "model.safetensors", framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        assert file.metadata()["step"] == str(result["best_step"])
+    assert tensors["token.weight"].shape == (256, 16)
+    assert sum(tensor.numel() for tensor in tensors.values()) == result["parameters"]
+    with safe_open(place / "run" / "checkpoint" / "last.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["state"])["step"] == 60
+        assert (file.get_tensor("second.token.weight") >= 0).all()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "recipe.toml"])
+def test_damaged_run(place, tmp_path, name):
+    subprocess.run(["cp", "-r", place / "run", tmp_path / "run"], check=True)
+    file = tmp_path / "run" / name
+    file.write_bytes(file.read_bytes()[:-20])
+    error("eval", tmp_path / "run")
+    file.unlink()
+    assert name in error("eval", tmp_path / "run")
+
+
+def test_no_space_left(place, tmp_path):
+    """A limit on the size of files stands in for a full disk: writes fail in the same place."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    done = run(
+        "train", place / "recipe.toml", "--out", tmp_path / "run", code=1, preexec_fn=limit
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("fastmax: error: cannot write ") and "safetensors" in last
+    assert not list(tmp_path.rglob("*.safetensors*"))
+    line = error(
+        "data", "make", "listops", "--short", "--data-dir", tmp_path / "data", code=1, preexec_fn=limit
+    )
+    assert "basic_train.tsv" in line
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+# ---- data and comparison ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def listops(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    made = document(
+        "data", "make", "listops", "--short", "--train", 400, "--val", 60, "--test", 60,
+        "--data-dir", folder,
+    )  # fmt: skip
+    assert made["folder"] == str(folder / "listops_short")
+    assert made["statistics"]["examples"] == 520
+    return folder
+
+
+def test_data(listops):
+    text = (listops / "listops_short" / "basic_train.tsv").read_bytes()
+    assert text.startswith(b"Source\tTarget\r\n") and text.count(b"\r\n") == 401
+    sets = {s.get("variant"): s for s in document("data", "list", "--data-dir", listops)["sets"]}
+    assert sets["short"]["there"] and not sets["lra"]["there"]
+    line = error("data", "make", "listops", "--short", "--data-dir", listops)
+    assert "other options" in line
+
+
+def small_listops(listops, *settings):
+    recipe = ROOT / "recipes" / "listops_short.toml"
+    keys = ["train.steps=8", "train.evaluate_every=4", "train.batch=8", "train.threads=1", *settings]
+    return [recipe, "--data-dir", listops, *(word for key in keys for word in ("--set", key))]
+
+
+def test_missing_and_damaged_data(listops, tmp_path):
+    line = error("train", *small_listops(tmp_path), "--out", tmp_path / "run")
+    assert "fastmax data make listops --short" in line
+    subprocess.run(["cp", "-r", listops, tmp_path / "data"], check=True)
+    file = tmp_path / "data" / "listops_short" / "basic_val.tsv"
+    file.write_bytes(file.read_bytes()[:-3])
+    line = error("train", *small_listops(tmp_path / "data"), "--out", tmp_path / "run")
+    assert f"{file}:61: " in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_compare_keeps_finished_runs(listops, tmp_path):
+    out = tmp_path / "compare"
+    arguments = ["compare", *small_listops(listops), "--out", out, "--seeds", "1,2", "--attention"]
+    run(*arguments, "fastmax2")
+    kept = (out / "fastmax2-seed1" / "result.json").stat().st_mtime_ns
+    table = document(*arguments, "softmax,fastmax2,fastmax1")
+    assert (out / "fastmax2-seed1" / "result.json").stat().st_mtime_ns == kept
+    assert table == json.loads((out / "table.json").read_text())
+    assert [row["attention"] for row in table["rows"]] == ["softmax", "fastmax2", "fastmax1"]
+    for row in table["rows"]:
+        assert {
+            "seeds", "accuracy_mean", "accuracy_std", "steps_per_second", "peak_memory_bytes",
+            "speedup_over_softmax",
+        } <= set(row)  # fmt: skip
+        assert row["seeds"] == [1, 2]
+    assert table["rows"][0]["speedup_over_softmax"] == 1
+    markdown = (out / "table.md").read_text()
+    assert "| softmax |" in markdown and "majority class" in markdown
+    assert "<svg" in (out / "loss.svg").read_text()
+    score = document("eval", out / "softmax-seed2")
+    assert set(score) == {"task", "split", "examples", "loss", "accuracy"}
+    assert "learnt text" in error("generate", out / "softmax-seed2", "--prompt", "x")
+
+
+def test_every_recipe_reads(place):
+    """The recipes of the repository are complete: each fails only for want of data, if at all."""
+    for recipe in sorted((ROOT / "recipes").rglob("*.toml")):
+        line = error("train", recipe, "--set", "data.path=/nowhere", "--out", place / "never")
+        assert "/nowhere" in line, line
