@@ -72,8 +72,9 @@ BenchOptions validated(const Arguments& a) {
   }
   if (!a.plot.empty()) require_plot(a.plot);
   for (const std::string& file : {a.out, a.plot}) {
+    if (file.empty()) continue;
     const auto folder = std::filesystem::absolute(file).parent_path();
-    if (!file.empty() && !std::filesystem::is_directory(folder))
+    if (!std::filesystem::is_directory(folder))
       throw UsageError(text("expected an existing folder for ", file, ", got ", folder.string()));
   }
   return options;

@@ -148,11 +148,11 @@ double expected_bytes(const std::string& method, const BenchShape& s) {
 Contender fastmax_contender(const std::string& method, int order, const BenchShape& shape,
                             const BenchInputs& in, const std::shared_ptr<BenchOutputs>& outputs) {
   Contender c{.method = method, .order = order, .shape = shape, .inputs = in, .outputs = outputs};
-  const Options options{.p = order,
-                        .causal = shape.causal,
-                        .form = method == "direct"       ? Form::kDirect
-                                : method == "factorised" ? Form::kFactorised
-                                                         : Form::kAuto};
+  Options options;
+  options.p = order;
+  options.causal = shape.causal;
+  if (method == "direct") options.form = Form::kDirect;
+  if (method == "factorised") options.form = Form::kFactorised;
   if (shape.dtype == at::kFloat)
     prepare_fastmax<float>(c, in, options);
   else

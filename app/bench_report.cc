@@ -42,6 +42,18 @@ std::string series_name(const Json& row) {
 
 std::string mask_name(const Json& row) { return row["causal"].get<bool>() ? "causal" : "full"; }
 
+/// How many times faster than torch's softmax attention of the same shape and pass; "" where that was not timed.
+std::string over_sdpa(const Json& rows, const Json& row) {
+  for (const Json& other : rows) {
+    if (other["method"] != "sdpa" || other["ms"].is_null() || row["ms"].is_null()) continue;
+    bool same = true;
+    for (const char* key : {"threads", "D", "N", "causal", "direction"})
+      same = same && other[key] == row[key];
+    if (same) return short_number(other["ms"].get<double>() / row["ms"].get<double>());
+  }
+  return "";
+}
+
 Table table_of(const Json& rows) {
   Table table({{"method", Align::kLeft},
                {"path", Align::kLeft},
@@ -53,6 +65,7 @@ Table table_of(const Json& rows) {
                {"ms"},
                {"GFLOP/s"},
                {"of mm"},
+               {"x sdpa"},
                {"max error"},
                {"scratch"},
                {"saved"}});
@@ -67,7 +80,7 @@ Table table_of(const Json& rows) {
     table.row({series_name(row), row["path"], mask_name(row), row["direction"],
                text(row["threads"].get<int>()), text(row["D"].get<int>()),
                short_length(row["N"].get<std::int64_t>()), value("ms"), value("gflops"),
-               value("fraction_of_gemm"),
+               value("fraction_of_gemm"), over_sdpa(rows, row),
                short_number(row["max_error"].is_null() ? NAN : row["max_error"].get<double>()),
                short_bytes(row["workspace_bytes"].get<double>()),
                short_bytes(row["saved_bytes"].get<double>())},
@@ -92,7 +105,8 @@ void print(const Json& document) {
               << skipped["why"].get<std::string>() << "\n";
   std::cout << "ms: median of the rounds, " << document["clock"].get<std::string>()
             << ". of mm: median of the rounds' ratios to torch.mm of 1024^3 right before.\n"
-            << "max error: against float64 on sampled rows. "
+            << "x sdpa: speed-up over torch's softmax attention. max error: against float64 on "
+               "sampled rows. "
             << document["machine"].get<std::string>() << ", "
             << document["target"].get<std::string>() << ", torch "
             << document["torch"].get<std::string>() << "\n";

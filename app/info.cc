@@ -64,13 +64,13 @@ std::string compiler() {
 #endif
 }
 
-std::string joined(const nlohmann::json& names) {
+std::string joined(const nlohmann::ordered_json& names) {
   std::string out;
   for (const std::string name : names) out += (out.empty() ? "" : " ") + name;
   return out;
 }
 
-void print(const nlohmann::json& info) {
+void print(const nlohmann::ordered_json& info) {
   const auto yes_no = [](bool yes) { return yes ? "yes" : "no"; };
   const auto line = [](const std::string& name, const std::string& value) {
     std::cout << name << std::string(14 - name.size(), ' ') << value << "\n";
@@ -94,8 +94,8 @@ std::string machine_name() {
   return cpu_name() + ", " + std::to_string(cores()) + (cores() == 1 ? " core" : " cores");
 }
 
-nlohmann::json info() {
-  nlohmann::json cuda = nullptr;
+nlohmann::ordered_json info() {
+  nlohmann::ordered_json cuda = nullptr;
   if (at::hasCUDA()) cuda = {{"devices", at::getNumGPUs()}};
   return {{"version", version()},
           {"commit", commit()},

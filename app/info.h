@@ -11,6 +11,6 @@ std::string machine_name();
 
 /// The keys of `fastmax info --json`: version, commit, compiler, cpu, targets, target, amx,
 /// threads, torch, cuda.
-nlohmann::json info();
+nlohmann::ordered_json info();
 
 }  // namespace fastmax::app

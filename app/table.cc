@@ -116,18 +116,16 @@ std::string Table::terminal(bool colour) const {
 }
 
 std::string Table::markdown() const {
-  std::string out = "|", alignment = "|";
-  for (const Column& column : columns_) {
-    out += " " + markdown_cell(column.title) + " |";
-    alignment += column.align == Align::kRight ? " ---: |" : " --- |";
-  }
-  out += "\n" + alignment + "\n";
-  for (const Row& row : rows_) {
-    if (row.cells.empty()) continue;
-    out += "|";
-    for (const std::string& cell : row.cells) out += " " + markdown_cell(cell) + " |";
-    out += "\n";
-  }
+  const auto line = [&](const auto& text_of) {
+    std::string out = "|";
+    for (std::size_t c = 0; c < columns_.size(); ++c)
+      out.append(" ").append(text_of(c)).append(" |");
+    return out.append("\n");
+  };
+  std::string out = line([&](std::size_t c) { return markdown_cell(columns_[c].title); });
+  out += line([&](std::size_t c) { return columns_[c].align == Align::kRight ? "---:" : "---"; });
+  for (const Row& row : rows_)
+    if (!row.cells.empty()) out += line([&](std::size_t c) { return markdown_cell(row.cells[c]); });
   return out;
 }
 
@@ -148,8 +146,9 @@ std::string short_number(double x) {
   const double size = std::abs(x);
   if (x == 0) return "0";
   if (!std::isfinite(x) || size < 1e-3 || size >= 1e7) return print("%.2e", x);
-  // Digits after the point that leave three significant ones.
-  const int digits = std::clamp(2 - static_cast<int>(std::floor(std::log10(size))), 0, 5);
+  // The exponent after rounding to three digits tells how many of them follow the point.
+  const std::string rounded = print("%.2e", size);
+  const int digits = std::clamp(2 - std::stoi(rounded.substr(rounded.find('e') + 1)), 0, 5);
   std::array<char, 64> buffer{};
   std::snprintf(buffer.data(), buffer.size(), "%.*f", digits, x);
   return buffer.data();

@@ -1,0 +1,29 @@
+// Backward kernels, one thread, two heads.
+#include "bench/support.h"
+
+namespace fastmax::bench {
+namespace {
+
+template <Form kForm>
+void backward_pass(benchmark::State& state) {
+  const Options options = options_of(state, kForm);
+  const std::int64_t N = state.range(2), D = state.range(3);
+  if (!answers_are_right(N, D, options)) return state.SkipWithError("wrong result: not timing it");
+  Call call(N, D);
+  Workspace workspace;
+  forward(call.forward_args(), options, serial(&workspace));
+  const auto args = call.backward_args();
+  for (auto _ : state) {
+    backward(args, options, serial(&workspace));
+    benchmark::ClobberMemory();
+  }
+  report(state, useful_flops(N, D, options, true), plan(args, options, 1));
+}
+
+BENCHMARK_TEMPLATE(backward_pass, Form::kDirect)->Name("direct_backward")->Apply(direct_shapes);
+BENCHMARK_TEMPLATE(backward_pass, Form::kFactorised)
+    ->Name("factorised_backward")
+    ->Apply(factorised_shapes);
+
+}  // namespace
+}  // namespace fastmax::bench

@@ -1,0 +1,120 @@
+#include "app/plot.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "app/error.h"
+
+namespace fastmax::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+class PlotTest : public testing::Test {
+ protected:
+  PlotTest()
+      : folder_(fs::path(testing::TempDir()) /
+                testing::UnitTest::GetInstance()->current_test_info()->name()) {
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+  }
+  ~PlotTest() override { fs::remove_all(folder_); }
+
+  std::string file(const std::string& name) const { return (folder_ / name).string(); }
+  std::string content(const std::string& name) const {
+    std::ifstream in(file(name), std::ios::binary);
+    std::ostringstream out;
+    out << in.rdbuf();
+    return out.str();
+  }
+  std::size_t files() const {
+    return static_cast<std::size_t>(
+        std::distance(fs::directory_iterator(folder_), fs::directory_iterator()));
+  }
+
+  fs::path folder_;
+  Plot plot_{.title = "time's cost, measured",
+             .x_label = "tokens N",
+             .y_label = "seconds",
+             .log_x = true,
+             .log_y = true,
+             .series = {{"softmax", {256, 1024, 65536}, {1e-4, 1e-3, 4}},
+                        {"fast_max2", {256, 1024, 65536}, {2e-4, 8e-4, 5e-2}}}};
+};
+
+TEST_F(PlotTest, DrawsSvgWithItsDataBeside) {
+  line_plot(plot_, file("a.svg"));
+  const std::string svg = content("a.svg");
+  EXPECT_NE(svg.find("<svg"), std::string::npos);
+  EXPECT_NE(svg.find("</svg>"), std::string::npos);
+  for (const char* text : {"softmax", "fast_max2", "time's cost, measured", "tokens N", ">64k<"})
+    EXPECT_NE(svg.find(text), std::string::npos) << text;
+  EXPECT_EQ(content("a.csv"),
+            "panel,series,x_label,x,y_label,y\n"
+            "\"time's cost, measured\",softmax,tokens N,256,seconds,1e-04\n"
+            "\"time's cost, measured\",softmax,tokens N,1024,seconds,0.001\n"
+            "\"time's cost, measured\",softmax,tokens N,65536,seconds,4\n"
+            "\"time's cost, measured\",fast_max2,tokens N,256,seconds,2e-04\n"
+            "\"time's cost, measured\",fast_max2,tokens N,1024,seconds,8e-04\n"
+            "\"time's cost, measured\",fast_max2,tokens N,65536,seconds,0.05\n");
+  EXPECT_EQ(files(), 2u);  // nothing temporary is left
+}
+
+TEST_F(PlotTest, DrawsPng) {
+  line_plot({plot_, plot_}, 2, file("a.png"));
+  const std::string png = content("a.png");
+  EXPECT_EQ(png.substr(0, 8), "\x89PNG\r\n\x1a\n");
+  // Width and height follow the header's name at byte 16: two panels side by side.
+  EXPECT_GT(static_cast<unsigned char>(png[18]) * 256 + static_cast<unsigned char>(png[19]), 1000);
+}
+
+TEST_F(PlotTest, LeavesOutPointsThatCannotBeDrawn) {
+  plot_.series = {{"a", {1, 2, 4, 8}, {0, NAN, INFINITY, 1}}, {"nothing", {1}, {-1}}};
+  line_plot(plot_, file("a.svg"));
+  EXPECT_NE(content("a.svg").find("</svg>"), std::string::npos);
+  plot_.series = {};
+  line_plot(plot_, file("empty.svg"));
+  EXPECT_NE(content("empty.svg").find("no data"), std::string::npos);
+}
+
+TEST_F(PlotTest, RefusesAnotherKindOfFile) {
+  try {
+    line_plot(plot_, file("a.pdf"));
+    FAIL() << "no error";
+  } catch (const UsageError& e) {
+    EXPECT_NE(std::string(e.what()).find(".svg"), std::string::npos);
+    EXPECT_NE(std::string(e.what()).find("a.pdf"), std::string::npos);
+  }
+  EXPECT_EQ(files(), 0u);
+}
+
+TEST_F(PlotTest, MissingGnuplotNamesThePackage) {
+  const std::string path = std::getenv("PATH");
+  setenv("PATH", folder_.c_str(), 1);
+  try {
+    line_plot(plot_, file("a.svg"));
+    ADD_FAILURE() << "no error";
+  } catch (const WorkError& e) {
+    EXPECT_NE(std::string(e.what()).find("gnuplot-nox"), std::string::npos);
+  }
+  setenv("PATH", path.c_str(), 1);
+  EXPECT_EQ(files(), 0u);
+}
+
+TEST_F(PlotTest, FailureLeavesNothing) {
+  const std::string path = std::getenv("PATH");
+  std::ofstream(file("gnuplot")) << "#!/bin/sh\necho cannot; exit 1\n";
+  fs::permissions(file("gnuplot"), fs::perms::owner_all);
+  setenv("PATH", folder_.c_str(), 1);
+  EXPECT_THROW(line_plot(plot_, file("a.svg")), WorkError);
+  setenv("PATH", path.c_str(), 1);
+  EXPECT_EQ(files(), 1u);  // the false gnuplot
+}
+
+}  // namespace
+}  // namespace fastmax::app

@@ -1,0 +1,159 @@
+"""The commands that measure: info, bench and scaling, through the program ($FASTMAX_PROGRAM)."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import pytest
+
+PROGRAM = os.environ.get(
+    "FASTMAX_PROGRAM", str(pathlib.Path(__file__).resolve().parents[2] / "build" / "fastmax")
+)
+
+ROW_KEYS = {
+    "method", "path", "order", "causal", "B", "H", "N", "M", "D", "E", "dtype", "direction",
+    "threads", "ms", "ms_min", "useful_flops", "gflops", "gemm_gflops", "fraction_of_gemm",
+    "workspace_bytes", "saved_bytes", "max_error", "why",
+}  # fmt: skip
+QUICK = ["--repeat", "2", "--seconds", "0.05", "--heads", "1"]
+
+
+def run(*arguments, code=0):
+    done = subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def bench(*arguments, code=0):
+    return json.loads(run("bench", "--json", *QUICK, *arguments, code=code).stdout)
+
+
+def error(*arguments, code=2):
+    done = run(*arguments, code=code)
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("fastmax: error: "), done.stderr
+    return lines[0]
+
+
+def test_info_has_exactly_the_keys_of_the_contract():
+    info = json.loads(run("info", "--json").stdout)
+    assert set(info) == {
+        "version", "commit", "compiler", "cpu", "targets", "target", "amx", "threads", "torch", "cuda"
+    }  # fmt: skip
+    assert info["target"] in info["targets"] and isinstance(info["amx"], bool)
+    assert info["threads"] >= 1
+    assert info["version"] in run("info").stdout
+
+
+def test_rows_of_every_method_and_direction():
+    document = bench("--dims", 16, "--lengths", "100,256", "--backward")
+    rows = document["rows"]
+    assert document["skipped"] == [] and document["interrupted"] is False and document["machine"]
+    assert all(set(row) == ROW_KEYS for row in rows)
+    # Five methods, three of them at two orders: eight contenders at two lengths, two masks, two directions.
+    assert len(rows) == 8 * 2 * 2 * 2
+    for row in rows:
+        assert row["ms"] >= row["ms_min"] > 0
+        assert row["max_error"] < 1e-3
+        assert row["gflops"] == pytest.approx(row["useful_flops"] / row["ms"] / 1e6)
+        assert (row["saved_bytes"] > 0) == (row["direction"] == "backward")
+        assert row["N"] == row["M"] and row["D"] == row["E"] == 16
+        assert row["why"]
+
+
+def test_useful_flops_are_those_of_the_contract():
+    rows = bench("--dims", 8, "--lengths", 128, "--orders", 2, "--methods", "direct,factorised", "--backward")["rows"]
+    N, D, F = 128, 8, 45  # F = C(8 + 2, 2)
+    for row in rows:
+        forward = 4 * N * F * (D + 1) if row["path"] == "factorised" else 2 * N * N * 2 * D / (1 + row["causal"])
+        assert row["useful_flops"] == forward * (2.5 if row["direction"] == "backward" else 1)
+        assert row["path"] == row["method"]
+
+
+def test_double_and_two_threads():
+    rows = bench("--dims", 16, "--lengths", 64, "--dtype", "f64", "--threads", "1,2", "--methods", "fastmax,sdpa")["rows"]
+    assert {row["threads"] for row in rows} == {1, 2}
+    assert all(row["max_error"] < 1e-10 and row["dtype"] == "f64" for row in rows)
+
+
+def test_out_file_is_the_document_and_the_table_goes_to_stdout(tmp_path):
+    out, plot = tmp_path / "b.json", tmp_path / "b.svg"
+    table = run("bench", *QUICK, "--dims", 8, "--lengths", "64,128", "--orders", 2, "--causal", 1, "--out", out, "--plot", plot).stdout
+    rows = json.loads(out.read_text())["rows"]
+    assert {row["method"] for row in rows} == {"fastmax", "direct", "factorised", "sdpa", "softmax"}
+    assert "factorised2" in table and "sdpa" in table
+    assert "</svg>" in plot.read_text() and "factorised2" in plot.with_suffix(".csv").read_text()
+    assert {p.name for p in tmp_path.iterdir()} == {"b.json", "b.svg", "b.csv"}
+
+
+def test_lengths_go_on_with_their_ratio():
+    rows = bench("--dims", 8, "--lengths", "64,128,..1k", "--methods", "fastmax", "--orders", 1, "--causal", 0)["rows"]
+    assert [row["N"] for row in rows] == [64, 128, 256, 512, 1024]
+
+
+def test_calls_that_would_take_too_long_are_skipped_and_say_so():
+    document = bench("--dims", 8, "--lengths", "64k", "--orders", 1, "--causal", 0, "--limit", "0.001")
+    assert {row["method"] for row in document["rows"]} == {"fastmax", "factorised"}
+    reasons = {skip["method"]: skip["why"] for skip in document["skipped"]}
+    assert set(reasons) == {"direct", "sdpa", "softmax"} and all("--limit" in why for why in reasons.values())
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["--methods", "flash"], ["fastmax, direct, factorised, sdpa, softmax", "'flash'"]),
+        (["--orders", "5"], ["--orders", "1 to 4", "5"]),
+        (["--orders", "two"], ["--orders", "two"]),
+        (["--dims", "0"], ["--dims", "0"]),
+        (["--lengths", "12q"], ["--lengths", "'12q'"]),
+        (["--lengths", "256,..1k"], ["--lengths", "two lengths"]),
+        (["--causal", "yes"], ["0, 1 or both", "'yes'"]),
+        (["--dtype", "f16"], ["f32, f64 or bf16", "'f16'"]),
+        (["--dtype", "bf16"], ["bf16", "sdpa,softmax"]),
+        (["--threads", "0"], ["--threads", "0"]),
+        (["--repeat", "0"], ["--repeat", "0"]),
+        (["--plot", "a.pdf"], [".svg", "a.pdf"]),
+        (["--out", "/no/such/folder/b.json"], ["/no/such/folder"]),
+        (["--nonsense"], ["--nonsense"]),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments, expected):
+    line = error("bench", *arguments)
+    assert all(word in line for word in expected), line
+
+
+def test_interruption_keeps_what_was_measured(tmp_path):
+    out = tmp_path / "b.json"
+    child = subprocess.Popen(
+        [PROGRAM, "bench", "--dims", "32", "--lengths", "64,128,..64k", "--repeat", "1000", "--seconds", "1", "--out", out],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(6)
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=120)
+    assert child.returncode == 130 and "stopped after" in errors
+    document = json.loads(out.read_text())
+    assert document["interrupted"] is True and document["rows"]
+
+
+def test_scaling_writes_table_json_and_plot(tmp_path):
+    table = run("scaling", "--lengths", "64,256", "--attention", "softmax,fastmax2", "--seconds", "0.1", "--out", tmp_path).stdout
+    assert "fastmax2" in table
+    rows = json.loads((tmp_path / "scaling.json").read_text())["rows"]
+    assert [(row["attention"], row["N"]) for row in rows] == [
+        (name, n) for n in (64, 256) for name in ("softmax", "fastmax2")
+    ]
+    assert all(row["steps_per_second"] > 0 and row["peak_memory_bytes"] > 0 for row in rows)
+    assert {p.name for p in tmp_path.iterdir()} == {"scaling.json", "scaling.svg", "scaling.csv"}
+
+
+def test_scaling_refuses_an_unknown_attention(tmp_path):
+    line = error("scaling", "--attention", "flash", "--out", tmp_path / "new")
+    assert "softmax" in line and "'flash'" in line
+    assert not (tmp_path / "new").exists()
