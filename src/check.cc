@@ -119,8 +119,6 @@ void check_common(const Args& a, const Options& options, const BnView<const T>& 
   require(!drops_features(dropout) || options.form != Form::kDirect,
           "form other than kDirect with dropout of features, which exist in the factorised form "
           "only, got kDirect");
-  require(!drops_features(dropout) || !options.causal,
-          "dropout of tokens when causal, got dropout of features");
   // The state is the largest array of the library's own.
   double features = 1;
   for (int i = 1; i <= options.p; ++i) features = features * static_cast<double>(a.q.D + i) / i;

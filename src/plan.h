@@ -74,6 +74,7 @@ constexpr Choice make_choice(const Problem& s, const Machine& m, const Options& 
     const double state_bytes = features * E * 4;
     const double growth = state_bytes / static_cast<double>(m.l2_bytes);
     choice.chunk = growth > 1 ? 256 : growth > 0.2 ? 128 : 64;
+    if (drops_features(options.dropout)) choice.chunk = 64;  // inside it a pair costs F, not D
   }
   // A thread is worth waking for some 20 microseconds of work.
   const double heads = static_cast<double>(s.B * s.H);

@@ -19,6 +19,7 @@
 #include "hwy/foreach_target.h"  // re-includes this file once per instruction set
 #include "hwy/highway.h"
 #include "src/cpu/direct-inl.h"
+#include "src/cpu/masked-inl.h"
 #include "src/cpu/output-inl.h"
 #include "src/cpu/state-inl.h"
 
@@ -277,9 +278,14 @@ class FactorisedBackward {
     for (std::size_t i = chunk; i <= panel; ++i) {
       const auto delta = (static_cast<std::int64_t>(i) - static_cast<std::int64_t>(panel)) *
                          static_cast<std::int64_t>(kPanel);
-      backward_queries(call_, query_panel(first, panel, slot, shared),
-                       shared.tokens.queries.c + slot * kPanel, key_panel(first, i, shared),
-                       keys[i].weight, shape_.K, shape_.E, delta, w.F, w.S, w.dX);
+      const auto q = query_panel(first, panel, slot, shared), k = key_panel(first, i, shared);
+      backward_queries(call_, q, shared.tokens.queries.c + slot * kPanel, k, keys[i].weight,
+                       shape_.K, score_channels(), delta, w.F, w.S, w.dX);
+      if (shape_.drops_features) {
+        masked_gradient<Lanes::kQueries>(
+            shape_.table, shared.weight.masked, {k.x, k.value, k.n, q.x, q.value, q.n}, shape_.E,
+            keys[i].weight, delta, w.dX, w.F, w.features, w.features + kPanel * kPanel);
+      }
     }
     for (std::size_t slice = 0; has_past(first + chunk) && slice < shape_.slices; ++slice) {
       add(w.dX, dX(shared, slice, head, panel), x_size());
@@ -298,9 +304,10 @@ class FactorisedBackward {
         const std::size_t slot = head * shape_.span + i;
         const auto delta = (static_cast<std::int64_t>(i) - static_cast<std::int64_t>(panel)) *
                            static_cast<std::int64_t>(kPanel);
-        backward_keys(call_, query_panel(first, i, slot, shared),
-                      shared.tokens.queries.c + slot * kPanel, key_panel(first, panel, shared),
-                      shape_.K, shape_.E, delta, w.F, w.S, w.dX, w.dV);
+        const auto q = query_panel(first, i, slot, shared), k = key_panel(first, panel, shared);
+        backward_keys(call_, q, shared.tokens.queries.c + slot * kPanel, k, shape_.K,
+                      score_channels(), delta, w.F, w.S, w.dX, w.dV);
+        if (shape_.drops_features) masked_keys(q, k, delta, shared, w);
       }
     }
     for (std::size_t slice = 0; has_future(first + chunk) && slice < shape_.slices; ++slice) {
@@ -309,6 +316,22 @@ class FactorisedBackward {
     }
     write_dk_dv(b, h, static_cast<std::size_t>(shape_.offset) + (first + panel) * kPanel,
                 panel_tokens(shape_.N, first + panel), shared.tokens, panel, w.dX, w.dV);
+  }
+
+  /// Channels of e = d~ . v~ that scores carry: none where the numerator is made of features, and c remains.
+  std::size_t score_channels() const { return shape_.drops_features ? 0 : shape_.E; }
+
+  void masked_keys(const GradientPanel<T>& q, const GradientPanel<T>& k, std::int64_t delta,
+                   const Shared& shared, const Worker& w) const {
+    const PanelPair<T> pair{q.x, q.value, q.n, k.x, k.value, k.n};
+    T* more = w.features + kPanel * kPanel;
+    masked_gradient<Lanes::kKeys>(shape_.table, shared.weight.masked, pair, shape_.E,
+                                  static_cast<const T*>(nullptr), delta, w.dX, w.F, w.features,
+                                  more);
+    masked_scores<Lanes::kKeys>(shape_.table, shared.weight.masked, pair,
+                                static_cast<const T*>(nullptr), delta, w.F, w.features, more);
+    product<By::kRow>(shape_.channels, divide_up(k.n, kLanes<T>), q.n, q.value, kPanel, w.F, kPanel,
+                      StoreOrAdd<T>{w.dV, kPanel, true});
   }
 
   void through_M(const StateScratch<T>& M, const FeatureBlock& block, const Tokens& tokens,

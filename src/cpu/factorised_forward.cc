@@ -23,6 +23,7 @@
 #include "hwy/foreach_target.h"  // re-includes this file once per instruction set
 #include "hwy/highway.h"
 #include "src/cpu/direct-inl.h"
+#include "src/cpu/masked-inl.h"
 #include "src/cpu/output-inl.h"
 #include "src/cpu/state-inl.h"
 
@@ -167,6 +168,13 @@ class FactorisedForward {
       const auto delta = (static_cast<std::int64_t>(i) - static_cast<std::int64_t>(panel)) *
                          static_cast<std::int64_t>(kPanel);
       forward_block(call_, q, k, shape_.K, shape_.E, delta, i > chunk, w.S);
+      if (shape_.drops_features) {  // g is right; ot starts again
+        masked_scores<Lanes::kQueries>(shape_.table, shared.weight.masked,
+                                       {k.x, nullptr, k.n, q.x, nullptr, q.n}, k.key_weight, delta,
+                                       w.S, w.features, w.features + kPanel * kPanel);
+        product<By::kColumn>(shape_.channels, divide_up(q.n, kLanes<T>), k.n, k.v, k.ldv, w.S,
+                             kPanel, StoreOrAdd<T>{w.ot, kPanel, i > chunk});
+      }
     }
     if (has_past(first + chunk)) {
       for (std::size_t slice = 0; slice < shape_.slices; ++slice) {

@@ -320,12 +320,14 @@ struct FactorisedForwardWorker {
   T* ot;                   ///< [chunk][channels][kPanel]
   T* g;                    ///< [chunk][kPanel]
   T* S;                    ///< features of one block or scores, [kPanel][kPanel]
+  T* features;             ///< of two panels, [2][kPanel][kPanel], where dropout needs them
 
   FactorisedForwardWorker(Arena& a, const FactorisedShape& s)
       : tokens(a, s, s.chunk),
         ot(a.take<T>(s.chunk * s.channels * kPanel)),
         g(a.take<T>(s.chunk * kPanel)),
-        S(a.take<T>(kPanel * kPanel)) {}
+        S(a.take<T>(kPanel * kPanel)),
+        features(a.take<T>(s.drops_features ? 2 * kPanel * kPanel : 0)) {}
 };
 
 /// What the factorised backward packs of `queries` panels of queries and `keys` panels of keys.
@@ -371,13 +373,15 @@ struct FactorisedBackwardWorker {
   T* dV;                               ///< [chunk][channels][kPanel]
   T* S;                                ///< features of one block, or scores, [kPanel][kPanel]
   T* F;                                ///< [kPanel][kPanel]
+  T* features;  ///< of two panels, [2][kPanel][kPanel], where dropout needs them
 
   FactorisedBackwardWorker(Arena& a, const FactorisedShape& s)
       : tokens(a, s, s.chunk, s.chunk),
         dX(a.take<T>(s.chunk * s.dims * kPanel)),
         dV(a.take<T>(s.chunk * s.channels * kPanel)),
         S(a.take<T>(kPanel * kPanel)),
-        F(a.take<T>(kPanel * kPanel)) {}
+        F(a.take<T>(kPanel * kPanel)),
+        features(a.take<T>(s.drops_features ? 2 * kPanel * kPanel : 0)) {}
 };
 
 template <class T>
