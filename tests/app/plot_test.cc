@@ -77,6 +77,7 @@ TEST_F(PlotTest, LeavesOutPointsThatCannotBeDrawn) {
   plot_.series = {{"a", {1, 2, 4, 8}, {0, NAN, INFINITY, 1}}, {"nothing", {1}, {-1}}};
   line_plot(plot_, file("a.svg"));
   EXPECT_NE(content("a.svg").find("</svg>"), std::string::npos);
+  EXPECT_EQ(content("a.svg").find("nothing"), std::string::npos);
   plot_.series = {};
   line_plot(plot_, file("empty.svg"));
   EXPECT_NE(content("empty.svg").find("no data"), std::string::npos);

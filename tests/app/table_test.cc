@@ -9,7 +9,7 @@ namespace {
 
 Table sample() {
   Table table({{"method", Align::kLeft}, {"N"}, {"note", Align::kLeft}});
-  table.row({"fastmax2", "64k", "µ|x"}).rule().row({"sdpa", "256", ""}, Tone::kBad);
+  table.row({"fastmax2", "64µ", "µ|x"}).rule().row({"sdpa", "256", ""}, Tone::kBad);
   return table;
 }
 
@@ -17,7 +17,7 @@ TEST(Table, AlignsColumnsByWhatTheEyeSees) {
   EXPECT_EQ(sample().terminal(/*colour=*/false),
             "method      N  note\n"
             "───────────────────\n"
-            "fastmax2  64k  µ|x\n"
+            "fastmax2  64µ  µ|x\n"
             "───────────────────\n"
             "sdpa      256  \n");
 }
@@ -33,7 +33,7 @@ TEST(Table, MarkdownEscapesBarsAndAlignsNumbers) {
   EXPECT_EQ(sample().markdown(),
             "| method | N | note |\n"
             "| --- | ---: | --- |\n"
-            "| fastmax2 | 64k | µ\\|x |\n"
+            "| fastmax2 | 64µ | µ\\|x |\n"
             "| sdpa | 256 |  |\n");
 }
 
