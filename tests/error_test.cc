@@ -184,8 +184,10 @@ TEST(Errors, OutputsOverInputs) {
   forward_rejects("g", [](auto& a, Options&, Inputs& in) { a.g.data = in.out.o.data.data(); });
   backward_rejects("dq",
                    [](auto& a, Options&, Inputs& in) { a.dq.data = in.problem.q.data.data(); });
-  backward_rejects("dk",
-                   [](auto& a, Options&, Inputs& in) { a.dk.data = in.problem.w.data.data(); });
+  backward_rejects("dk", [](auto& a, Options&, Inputs& in) {
+    in.problem.w.data.resize(in.gradients.dk.data.size());  // so that a kernel would stay inside
+    a.key_weight.data = a.dk.data = in.problem.w.data.data();
+  });
   backward_rejects("dv",
                    [](auto& a, Options&, Inputs& in) { a.dv.data = in.problem.d_o.data.data(); });
   backward_rejects("dv",

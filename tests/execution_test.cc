@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -93,7 +94,7 @@ std::vector<Work> works() {
   return works;
 }
 std::string work_name(const testing::TestParamInfo<Work>& info) {
-  return form_name(info.param.form) + ("_" + case_name(info.param.c));
+  return std::string(form_name(info.param.form)) + "_" + case_name(info.param.c);
 }
 
 class AnyExecution : public testing::TestWithParam<Work> {};

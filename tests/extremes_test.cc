@@ -137,6 +137,35 @@ void opposite_key_meets_the_floor(T size) {
 TEST(Extremes, OppositeKeyMeetsTheFloorInFloat) { opposite_key_meets_the_floor<float>(1e4f); }
 TEST(Extremes, OppositeKeyMeetsTheFloorInDouble) { opposite_key_meets_the_floor<double>(1e7); }
 
+// At the paper's scale an odd f is often negative, and so are denominators of causal rows. Clamped, they are constants:
+// outputs and gradients are of the size of 1 / floor, and still those of the definition.
+template <class T>
+void clamped_rows_are_constants() {
+  for (const int p : {1, 3}) {
+    SCOPED_TRACE(p);
+    Problem<T> problem({.N = 40,
+                        .M = 40,
+                        .D = 6,
+                        .E = 3,
+                        .p = p,
+                        .causal = true,
+                        .weights = Weights::kFractional});
+    problem.asked_scale = 1;
+    const auto right = answer(problem);
+    const auto gradient = gradient_answer(problem);
+    ASSERT_GT(max_abs(right.truth.o), 1 / std::sqrt(kDenominatorFloor<T>));  // some row is clamped
+    compute(problem, [&](auto& out, auto& gradients) {
+      EXPECT_LE(max_abs_diff(out.o, right.truth.o), right.o);
+      EXPECT_LE(max_abs_diff(out.g, right.truth.g), right.g);
+      EXPECT_LE(max_abs_diff(gradients.dq, gradient.truth.dq), gradient.dq);
+      EXPECT_LE(max_abs_diff(gradients.dk, gradient.truth.dk), gradient.dk);
+      EXPECT_LE(max_abs_diff(gradients.dv, gradient.truth.dv), gradient.dv);
+    });
+  }
+}
+TEST(Extremes, ClampedRowsAreConstantsInFloat) { clamped_rows_are_constants<float>(); }
+TEST(Extremes, ClampedRowsAreConstantsInDouble) { clamped_rows_are_constants<double>(); }
+
 // A sum of very many terms must not lose digits with their number: chunks are summed from zero,
 // then added up. Measured 3e-6; summed one by one in float, a million terms give 2e-5 (p = 1) to
 // 5e-4 (p = 2).

@@ -19,8 +19,13 @@ constexpr Machine kServer{.threads = 96, .l2_bytes = 2 << 20};
 
 /// A problem of one head of N tokens.
 constexpr fastmax::Problem square(std::int64_t N, std::int64_t D, int p, bool causal) {
-  return {
-      .B = 1, .H = 1, .N = N, .M = N, .D = D, .E = D, .p = p, .causal = causal, .backward = false};
+  fastmax::Problem s{};
+  s.B = s.H = 1;
+  s.N = s.M = N;
+  s.D = s.E = D;
+  s.p = p;
+  s.causal = causal;
+  return s;
 }
 constexpr Form form_of(std::int64_t N, std::int64_t D, int p, bool causal) {
   return make_choice(square(N, D, p, causal), kLaptop, {.p = p, .causal = causal}).form;

@@ -13,10 +13,9 @@
 namespace fastmax::testing_support {
 
 /// What rounding may cost: three times what the definition loses in T, and a few units of rounding
-/// of the largest sum of absolute terms, for the cases in which the definition happens to lose
-/// nothing.
+/// of the terms that are summed, for the cases in which the definition happens to lose nothing.
 template <class T>
-double tolerance(Tensor<T>& in_t, Tensor<T>& truth, double terms) {
+double tolerance(const Tensor<T>& in_t, const Tensor<T>& truth, double terms) {
   return 3 * max_abs_diff(in_t, truth) + 4 * std::numeric_limits<T>::epsilon() * terms;
 }
 
@@ -28,31 +27,35 @@ reference::Tokens<double> standardized(Tensor<T>& x, std::int64_t b, std::int64_
 /// The k-th derivative of f_p.
 inline double derivative(double s, int p, int k) { return p < k ? 0 : reference::score(s, p - k); }
 
-/// One row of the definition with every term made absolute and its score's own rounding included: a
-/// score is known to a few units of t_m = scale * sum_d |q^_d k^_d|, so f(s) to those of |f| + |f'|
-/// t, and so on.
-struct AbsoluteRow {
-  std::vector<double> wf, wdf;  // w_m (|f| + |f'| t),  w_m (|f'| + |f''| t)
-  std::vector<double> o;        // sum_m wf |v_m| / g
-  double g = 0;                 // sum_m wf
-  double divisor = 0;           // the row's denominator; 0: the row is zero
+/// What a row of the definition is rounded to, in units of rounding. Rounding errors of a sum have random signs and
+/// add up like the root of the sum of squares: a score errs by r_m = scale * |q^ * k^| (in the 2-norm over d), f(s)
+/// by |f| + |f'| r, and its features, one product each, by f(r).
+struct RoundingRow {
+  std::vector<double> wf, wdf;  // of w_m f(s_m) and w_m f'(s_m)
+  std::vector<double> o;        // of the output
+  double g = 0;                 // of the denominator
+  double divisor = 0;           // the denominator itself; 0: the row is zero
 };
 
 template <class T>
-AbsoluteRow absolute_row(const reference::Tokens<double>& q, const reference::Tokens<double>& k,
+RoundingRow rounding_row(const reference::Tokens<double>& q, const reference::Tokens<double>& k,
                          Rows<const T> v, const T* w, std::int64_t n, const Options& options) {
   const double scale = options.scale.value_or(default_scale(options.p, q.D));
   const auto row = reference::score_row(q, k, w, n, options);
-  AbsoluteRow out;
+  RoundingRow out;
   out.o.assign(v.D, 0);
   out.divisor = row.g;
   for (std::size_t m = 0; m < row.s.size(); ++m) {
-    double t = 0;
-    for (std::int64_t d = 0; d < q.D; ++d) t += scale * std::abs(q[n][d] * k[m][d]);
-    const auto size = [&](int order) { return std::abs(derivative(row.s[m], options.p, order)); };
+    double squares = 0;
+    for (std::int64_t d = 0; d < q.D; ++d) squares += q[n][d] * k[m][d] * q[n][d] * k[m][d];
+    const double r = scale * std::sqrt(squares), s = row.s[m];
+    const auto units = [&](int order) {
+      return std::abs(derivative(s, options.p, order)) +
+             std::abs(derivative(s, options.p, order + 1)) * r + derivative(r, options.p, order);
+    };
     const double w_m = w ? w[m] : 1;
-    out.wf.push_back(w_m * (size(0) + size(1) * t));
-    out.wdf.push_back(w_m * (size(1) + size(2) * t));
+    out.wf.push_back(w_m * units(0));
+    out.wdf.push_back(w_m * units(1));
     out.g += out.wf.back();
     for (std::int64_t e = 0; e < v.D && row.g > 0; ++e)
       out.o[e] += out.wf.back() * std::abs(v[m][e]) / row.g;
@@ -80,7 +83,7 @@ Answer<T> answer(Problem<T>& problem) {
       const auto q = standardized(problem.q, b, h), k = standardized(problem.k, b, hk);
       const Rows<const T> v = problem.v.view().head(b, hk);
       for (std::int64_t n = 0; n < c.N; ++n) {
-        const auto row = absolute_row(q, k, v, problem.key_weight().row(b), n, problem.options());
+        const auto row = rounding_row(q, k, v, problem.key_weight().row(b), n, problem.options());
         for (const double x : row.o) o = std::max(o, x);
         g = std::max(g, row.g);
       }
@@ -110,7 +113,7 @@ std::array<double, 3> gradient_terms(Problem<T>& problem) {
       for (std::int64_t h = hk * (c.H / c.Hkv); h < (hk + 1) * (c.H / c.Hkv); ++h) {
         const auto q = standardized(problem.q, b, h);
         for (std::int64_t n = 0; n < c.N; ++n) {
-          const auto row = absolute_row(q, k, v, problem.key_weight().row(b), n, options);
+          const auto row = rounding_row(q, k, v, problem.key_weight().row(b), n, options);
           if (row.divisor == 0) continue;
           const auto d_o = problem.d_o.view().head(b, h)[n];
           double dq_n = 0;
