@@ -83,7 +83,8 @@ void check_same(const char* name, const BhndView<const T>& x, const char* like_n
 }
 
 template <class Args, class T>
-void check_common(const Args& a, const Options& options, const BnView<const T>& weight) {
+void check_common(const Args& a, const Options& options, const BnView<const T>& weight,
+                  bool packed = false) {
   require(options.p >= 1 && options.p <= 4, "p in 1..4, got ", options.p);
   require(!options.scale || (std::isfinite(*options.scale) && *options.scale > 0),
           "scale > 0 and finite, got ", options.scale.value_or(0));
@@ -99,7 +100,7 @@ void check_common(const Args& a, const Options& options, const BnView<const T>& 
   require(a.v.N == a.k.N, "v.N == k.N, got ", a.v.N, " and ", a.k.N);
   require(a.k.H == a.q.H || (a.k.H > 0 && a.q.H % a.k.H == 0), "q.H a multiple of k.H, got ", a.q.H,
           " and ", a.k.H);
-  require(!options.causal || a.q.N <= a.k.N,
+  require(packed || !options.causal || a.q.N <= a.k.N,
           "q.N <= k.N when causal (the last query sees every key), got ", a.q.N, " and ", a.k.N);
   require(options.normalize != Normalize::kMaxNorm || !options.causal,
           "normalize other than kMaxNorm when causal (the largest norm looks at future tokens), "
@@ -143,7 +144,7 @@ template <class T>
 void check_state(const char* name, const StateView<const T>& x, std::int64_t B, std::int64_t Hkv,
                  std::int64_t D, std::int64_t E, const Options& options) {
   if (!x.data) return;
-  require(x.B == B, name, ".B == k.B, got ", x.B, " and ", B);
+  require(x.B == B, name, ".B == k.B (packed: the number of sequences), got ", x.B, " and ", B);
   require(x.H == Hkv, name, ".H == k.H, got ", x.H, " and ", Hkv);
   require(x.F == state_features(options.p, D), name,
           ".F == C(D + p, p) = ", state_features(options.p, D), ", got ", x.F);
@@ -169,25 +170,25 @@ void check_denominators(const BhnView<const T>& g, std::int64_t B, std::int64_t 
   require(g.stride_b >= 0 && g.stride_h >= 0, "g strides >= 0, got ", g.stride_b, ", ", g.stride_h);
 }
 
-}  // namespace
-
 template <class T>
-void check(const ForwardArgs<T>& a, const Options& options) {
-  check_common(a, options, a.key_weight);
+void check_forward(const ForwardArgs<T>& a, const Options& options, std::int64_t states,
+                   bool packed) {
+  check_common(a, options, a.key_weight, packed);
   check_output("o", a.o);
   check_same<T>("o", a.o, "q", a.q.B, a.q.H, a.q.N, a.o.D);
   require(a.o.D == a.v.D, "o.D == v.D, got ", a.o.D, " and ", a.v.D);
   if (a.g.data) check_denominators<T>(a.g, a.q.B, a.q.H, a.q.N);
-  check_state<T>("initial_state", a.initial_state, a.k.B, a.k.H, a.k.D, a.v.D, options);
-  check_state<T>("final_state", a.final_state, a.k.B, a.k.H, a.k.D, a.v.D, options);
+  check_state<T>("initial_state", a.initial_state, states, a.k.H, a.k.D, a.v.D, options);
+  check_state<T>("final_state", a.final_state, states, a.k.H, a.k.D, a.v.D, options);
   check_apart<T>("o", a.o, "q", a.q);
   check_apart<T>("o", a.o, "k", a.k);
   check_apart<T>("o", a.o, "v", a.v);
 }
 
 template <class T>
-void check(const BackwardArgs<T>& a, const Options& options) {
-  check_common(a, options, a.key_weight);
+void check_backward(const BackwardArgs<T>& a, const Options& options, std::int64_t states,
+                    bool packed) {
+  check_common(a, options, a.key_weight, packed);
   check_view<T>("o", a.o);
   check_same<T>("o", a.o, "q", a.q.B, a.q.H, a.q.N, a.o.D);
   require(a.o.D == a.v.D, "o.D == v.D, got ", a.o.D, " and ", a.v.D);
@@ -195,9 +196,9 @@ void check(const BackwardArgs<T>& a, const Options& options) {
   check_same<T>("d_o", a.d_o, "o", a.o.B, a.o.H, a.o.N, a.o.D);
   require(a.g.data != nullptr || empty(a.q), "g as forward wrote it, got none");
   if (a.g.data) check_denominators<T>(a.g, a.q.B, a.q.H, a.q.N);
-  check_state<T>("initial_state", a.initial_state, a.k.B, a.k.H, a.k.D, a.v.D, options);
-  check_state<T>("d_final_state", a.d_final_state, a.k.B, a.k.H, a.k.D, a.v.D, options);
-  check_state<T>("d_initial_state", a.d_initial_state, a.k.B, a.k.H, a.k.D, a.v.D, options);
+  check_state<T>("initial_state", a.initial_state, states, a.k.H, a.k.D, a.v.D, options);
+  check_state<T>("d_final_state", a.d_final_state, states, a.k.H, a.k.D, a.v.D, options);
+  check_state<T>("d_initial_state", a.d_initial_state, states, a.k.H, a.k.D, a.v.D, options);
   check_output("dq", a.dq);
   check_same<T>("dq", a.dq, "q", a.q.B, a.q.H, a.q.N, a.q.D);
   check_output("dk", a.dk);
@@ -217,9 +218,76 @@ void check(const BackwardArgs<T>& a, const Options& options) {
   }
 }
 
+void check_offsets(const char* name, std::span<const std::int32_t> cu, std::int64_t N,
+                   const char* end) {
+  require(cu.size() >= 2 && cu.front() == 0, name, " to begin with 0 and have an end, got ",
+          cu.size(), " entries", cu.empty() ? "" : " from ", cu.empty() ? 0 : cu.front());
+  for (std::size_t i = 1; i < cu.size(); ++i) {
+    require(cu[i - 1] <= cu[i], name, " not to decrease, got ", cu[i - 1], " then ", cu[i], " at ",
+            i);
+  }
+  require(cu.back() == N, name, " to end at ", end, ", got ", cu.back(), " and ", N);
+}
+
+template <class Args>
+void check_sequences(const Args& a, const Sequences& s, const Options& options) {
+  require(a.q.B == 1, "B == 1 for packed sequences, got ", a.q.B);
+  check_offsets("cu_q", s.cu_q, a.q.N, "q.N");
+  check_offsets("cu_k", s.cu_k, a.k.N, "k.N");
+  require(s.cu_q.size() == s.cu_k.size(), "cu_q and cu_k of one length, got ", s.cu_q.size(),
+          " and ", s.cu_k.size());
+  for (std::size_t i = 0; options.causal && i + 1 < s.cu_q.size(); ++i) {
+    require(s.cu_q[i + 1] - s.cu_q[i] <= s.cu_k[i + 1] - s.cu_k[i],
+            "no more queries than keys in a sequence when causal, got ", s.cu_q[i + 1] - s.cu_q[i],
+            " and ", s.cu_k[i + 1] - s.cu_k[i], " in sequence ", i);
+  }
+}
+
+}  // namespace
+
+template <class T>
+void check(const ForwardArgs<T>& a, const Options& options) {
+  check_forward(a, options, a.k.B, false);
+}
+template <class T>
+void check(const BackwardArgs<T>& a, const Options& options) {
+  check_backward(a, options, a.k.B, false);
+}
+template <class T>
+void check(const ForwardArgs<T>& a, const Sequences& sequences, const Options& options) {
+  check_sequences(a, sequences, options);
+  check_forward(a, options, static_cast<std::int64_t>(sequences.cu_q.size()) - 1, true);
+}
+template <class T>
+void check(const BackwardArgs<T>& a, const Sequences& sequences, const Options& options) {
+  check_sequences(a, sequences, options);
+  check_backward(a, options, static_cast<std::int64_t>(sequences.cu_q.size()) - 1, true);
+}
+
+template <class T>
+void check(const WeightsArgs<T>& args, const Options& options) {
+  struct {
+    BhndView<const T> q, k, v;
+  } const a{args.q, args.k, args.k};
+  check_common(a, options, args.key_weight);
+  const auto rows = static_cast<std::int64_t>(args.rows.size());
+  for (const std::int64_t n : args.rows) {
+    require(0 <= n && n < a.q.N, "rows in 0 .. q.N - 1, got ", n, " of ", a.q.N);
+  }
+  if (args.a.D > 0) check_output("a", args.a);
+  check_same<T>("a", args.a, "q", a.q.B, a.q.H, rows > 0 ? rows : a.q.N, args.a.D);
+  require(args.a.D == a.k.N, "a.D == k.N, got ", args.a.D, " and ", a.k.N);
+}
+
 template void check(const ForwardArgs<float>&, const Options&);
 template void check(const ForwardArgs<double>&, const Options&);
 template void check(const BackwardArgs<float>&, const Options&);
+template void check(const ForwardArgs<float>&, const Sequences&, const Options&);
+template void check(const BackwardArgs<float>&, const Sequences&, const Options&);
+template void check(const WeightsArgs<float>&, const Options&);
 template void check(const BackwardArgs<double>&, const Options&);
+template void check(const ForwardArgs<double>&, const Sequences&, const Options&);
+template void check(const BackwardArgs<double>&, const Sequences&, const Options&);
+template void check(const WeightsArgs<double>&, const Options&);
 
 }  // namespace fastmax

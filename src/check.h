@@ -11,4 +11,11 @@ void check(const ForwardArgs<T>& args, const Options& options);
 template <class T>
 void check(const BackwardArgs<T>& args, const Options& options);
 
+template <class T>
+void check(const ForwardArgs<T>& args, const Sequences& sequences, const Options& options);
+template <class T>
+void check(const BackwardArgs<T>& args, const Sequences& sequences, const Options& options);
+template <class T>
+void check(const WeightsArgs<T>& args, const Options& options);
+
 }  // namespace fastmax

@@ -2,139 +2,18 @@
 #include "fastmax/fastmax.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
+#include "src/call.h"
 #include "src/check.h"
-#include "src/cpu/kernels.h"
-#include "src/cpu/layout.h"
 #include "src/machine.h"
 #include "src/max_norm.h"
 #include "src/plan.h"
 #include "src/pool.h"
-#include "src/score.h"
+#include "src/run.h"
 
 namespace fastmax {
 namespace {
-
-template <class Args>
-constexpr bool kIsBackward = requires(Args a) {
-  a.d_o;
-};
-
-template <class T>
-bool has_state(const ForwardArgs<T>& a) {
-  return a.initial_state.data || a.final_state.data;
-}
-template <class T>
-bool has_state(const BackwardArgs<T>& a) {
-  return a.initial_state.data || a.d_final_state.data || a.d_initial_state.data;
-}
-
-Floor floor_policy(const Options& options) {
-  const bool callers = options.scale || options.coefficients;
-  return options.floor.value_or(callers ? Floor::kError : Floor::kClamp);
-}
-
-/// What a call needs beside its kernel's workspace.
-template <class T>
-struct CallScratch {
-  T* weight_prefix;  ///< [B][M + 1] sums of key weights, where a denominator may vanish
-  T* query_factor;   ///< [B][H], kMaxNorm
-  T* key_factor;     ///< [B][Hkv]
-  T* g;              ///< [B][H][N] denominators to look at, where the caller wants none
-
-  template <class Args>
-  CallScratch(cpu::Arena& arena, const Args& a, const Options& options) {
-    const auto take = [&](bool wanted, std::int64_t n) {
-      return arena.take<T>(wanted ? static_cast<std::size_t>(n) : 0);
-    };
-    const bool max_norm = options.normalize == Normalize::kMaxNorm;
-    weight_prefix = take(cpu::may_vanish(options) && a.key_weight.data, a.k.B * (a.k.N + 1));
-    query_factor = take(max_norm, a.q.B * a.q.H);
-    key_factor = take(max_norm, a.k.B * a.k.H);
-    g = take(cpu::may_vanish(options) && !kIsBackward<Args> && !a.g.data, a.q.B * a.q.H * a.q.N);
-  }
-};
-
-template <class T, class Args>
-std::size_t call_scratch_bytes(const Args& args, const Options& options) {
-  cpu::Arena counting;
-  CallScratch<T>(counting, args, options);
-  return counting.used();
-}
-
-/// A power of two that keeps every sum of forward within |v|: sums run over w_m f(s_nm) unit^p v_m, and
-/// unit^p sum_m w_m |f(s_nm)| <= 1 because |s| <= scale |q^| |k^|. So finite input gives finite output, and as powers of
-/// two change no rounding, at no cost. kNone bounds nothing and gets 1.
-template <class T, class Args>
-T forward_unit(const Args& a, const cpu::Settings<T>& s) {
-  if (s.normalize == Normalize::kNone) return 1;
-  double heaviest = a.key_weight.data ? 0 : 1, f = 0;
-  for (std::int64_t b = 0; a.key_weight.data && b < a.k.B; ++b) {
-    for (std::int64_t m = 0; m < a.k.N; ++m) {
-      heaviest = std::max(heaviest, static_cast<double>(a.key_weight.row(b)[m]));
-    }
-  }
-  double total = heaviest * static_cast<double>(a.k.N);
-  if (const auto& past = a.initial_state; past.data) {
-    double most = 0;  // the largest sum of weights already in a state
-    for (std::int64_t b = 0; b < past.B; ++b) {
-      for (std::int64_t h = 0; h < past.H; ++h)
-        most = std::max(most, static_cast<double>(past.head(b, h)[past.E]));
-    }
-    total += most;
-  }
-  if (!(total > 0)) return 1;
-  const double norms = s.normalize == Normalize::kStandardize ? static_cast<double>(a.q.D) : 1;
-  const double largest = static_cast<double>(s.scale) * norms;
-  for (int l = s.p; l >= 0; --l)
-    f = f * largest + std::abs(s.coefficients[l] / s.coefficients[s.p]);
-  const double sum = 2 * total * f;
-  return static_cast<T>(std::exp2(-std::ceil(std::log2(sum) / s.p)));
-}
-
-/// The kernels' call for checked arguments: every default resolved.
-template <class T, template <class> class Call, class Args>
-Call<T> make_call(const Args& args, const Options& options, const Choice& choice) {
-  Call<T> call;
-  call.args = args;
-  cpu::resolve(options, args.q.D, call);
-  call.chunk = static_cast<std::size_t>(choice.chunk);
-  call.initial_state = args.initial_state;
-  if (!kIsBackward<Args>) call.unit = forward_unit<T>(args, call);
-  call.score = shifted_polynomial(options.p, call.coefficients, static_cast<double>(call.unit));
-  return call;
-}
-
-/// Fills the scratch and points the call at it.
-template <class T, template <class> class Call>
-void prepare(const CallScratch<T>& scratch, const Options& options, Call<T>& call) {
-  const auto& a = call.args;
-  if (call.floors && a.key_weight.data) {
-    T* prefix = scratch.weight_prefix;
-    call.weight_prefix = prefix;
-    for (std::int64_t b = 0; b < a.k.B; ++b, prefix += a.k.N + 1) {
-      double sum = 0;
-      prefix[0] = 0;
-      for (std::int64_t m = 0; m < a.k.N; ++m)
-        prefix[m + 1] = static_cast<T>(sum += a.key_weight.row(b)[m]);
-    }
-  }
-  if (options.normalize == Normalize::kMaxNorm) {
-    call.query_factor = scratch.query_factor;
-    call.key_factor = scratch.key_factor;
-    for (std::int64_t b = 0; b < a.q.B; ++b) {
-      for (std::int64_t h = 0; h < a.q.H; ++h) {
-        scratch.query_factor[b * a.q.H + h] = max_norm::factor<T>(a.q.head(b, h), nullptr);
-      }
-      for (std::int64_t h = 0; h < a.k.H; ++h) {
-        scratch.key_factor[b * a.k.H + h] =
-            max_norm::factor<T>(a.k.head(b, h), a.key_weight.row(b));
-      }
-    }
-  }
-}
 
 template <class Args>
 Choice choose(const Args& a, const Options& options, int threads) {
@@ -186,7 +65,7 @@ void run_kernel(const cpu::BackwardCall<T>& call, Form form, const cpu::Team& te
 template <class T, template <class> class Call, class Args>
 Plan make_plan(const Args& args, const Options& options, int threads) {
   const Choice choice = choose(args, options, threads);
-  const auto call = make_call<T, Call>(args, options, choice);
+  const auto call = make_call<T, Call>(args, options, choice.chunk, 0);
   return {.form = choice.form,
           .chunk = choice.chunk,
           .workspace_bytes =
@@ -220,19 +99,16 @@ Report look_at_denominators(const cpu::ForwardCall<T>& call, const Options& opti
   Report report{.form = form, .smallest_denominator = std::numeric_limits<double>::quiet_NaN()};
   if (!call.floors) return report;
   report.smallest_denominator = smallest_denominator(call);
-  require(floor_policy(options) == Floor::kClamp ||
-              report.smallest_denominator > static_cast<double>(kDenominatorFloor<T>),
-          "denominators above ", kDenominatorFloor<T>,
-          " of their weights (a smaller scale keeps f > 0; Floor::kClamp clamps them), got ",
-          report.smallest_denominator);
+  require_denominators<T>(report.smallest_denominator, options);
   return report;
 }
 
 /// Runs a checked call that has work to do; calls after(call) when its kernel has finished.
 template <class T, template <class> class Call, class Args, class After>
-auto run(const Args& args, const Options& options, const Execution& execution, const After& after) {
+auto run(const Args& args, const Options& options, const Execution& execution,
+         std::size_t first_batch, const After& after) {
   const Choice choice = choose(args, options, execution.threads);
-  auto call = make_call<T, Call>(args, options, choice);
+  auto call = make_call<T, Call>(args, options, choice.chunk, first_batch);
   const std::size_t scratch_bytes = call_scratch_bytes<T>(args, options);
   Workspace own;
   std::byte* memory =
@@ -272,8 +148,19 @@ std::int64_t state_features(int p, std::int64_t D) {
 }
 
 template <class T>
-Report forward(const ForwardArgs<T>& args, const Options& options, const Execution& execution) {
-  check(args, options);
+void require_denominators(double smallest, const Options& options) {
+  const bool callers = options.scale || options.coefficients;
+  if (options.floor.value_or(callers ? Floor::kError : Floor::kClamp) == Floor::kClamp) return;
+  require(!(smallest <= static_cast<double>(kDenominatorFloor<T>)), "denominators above ",
+          kDenominatorFloor<T>,
+          " of their weights (a smaller scale keeps f > 0, Floor::kClamp clamps), got ", smallest);
+}
+template void require_denominators<float>(double, const Options&);
+template void require_denominators<double>(double, const Options&);
+
+template <class T>
+Report run_forward(const ForwardArgs<T>& args, const Options& options, const Execution& execution,
+                   std::size_t first_batch) {
   if (args.q.B == 0 || args.q.H == 0) return {};
   if (!has_state(args) && args.q.N == 0) return {};
   if (!has_state(args) && args.k.N == 0) {
@@ -283,14 +170,14 @@ Report forward(const ForwardArgs<T>& args, const Options& options, const Executi
     }
     return {};
   }
-  return run<T, cpu::ForwardCall>(args, options, execution, [&](const auto& call, Form form) {
-    return look_at_denominators(call, options, form);
-  });
+  return run<T, cpu::ForwardCall>(
+      args, options, execution, first_batch,
+      [&](const auto& call, Form form) { return look_at_denominators(call, options, form); });
 }
 
 template <class T>
-void backward(const BackwardArgs<T>& args, const Options& options, const Execution& execution) {
-  check(args, options);
+void run_backward(const BackwardArgs<T>& args, const Options& options, const Execution& execution,
+                  std::size_t first_batch) {
   if (args.q.B == 0 || args.q.H == 0) return;
   if (!has_state(args) && (args.q.N == 0 || args.k.N == 0)) {
     fill_zero(args.dq);
@@ -298,7 +185,7 @@ void backward(const BackwardArgs<T>& args, const Options& options, const Executi
     fill_zero(args.dv);
     return;
   }
-  run<T, cpu::BackwardCall>(args, options, execution, [&](const auto&, Form) {
+  run<T, cpu::BackwardCall>(args, options, execution, first_batch, [&](const auto&, Form) {
     if (options.normalize != Normalize::kMaxNorm) return;
     for (std::int64_t b = 0; b < args.q.B; ++b) {
       for (std::int64_t h = 0; h < args.q.H; ++h) {
@@ -312,6 +199,18 @@ void backward(const BackwardArgs<T>& args, const Options& options, const Executi
 }
 
 template <class T>
+Report forward(const ForwardArgs<T>& args, const Options& options, const Execution& execution) {
+  check(args, options);
+  return run_forward(args, options, execution, 0);
+}
+
+template <class T>
+void backward(const BackwardArgs<T>& args, const Options& options, const Execution& execution) {
+  check(args, options);
+  run_backward(args, options, execution, 0);
+}
+
+template <class T>
 Plan plan(const ForwardArgs<T>& args, const Options& options, int threads) {
   check(args, options);
   return make_plan<T, cpu::ForwardCall>(args, options, threads);
@@ -322,7 +221,15 @@ Plan plan(const BackwardArgs<T>& args, const Options& options, int threads) {
   return make_plan<T, cpu::BackwardCall>(args, options, threads);
 }
 
+template Report run_forward(const ForwardArgs<float>&, const Options&, const Execution&,
+                            std::size_t);
+template void run_backward(const BackwardArgs<float>&, const Options&, const Execution&,
+                           std::size_t);
 template Report forward(const ForwardArgs<float>&, const Options&, const Execution&);
+template Report run_forward(const ForwardArgs<double>&, const Options&, const Execution&,
+                            std::size_t);
+template void run_backward(const BackwardArgs<double>&, const Options&, const Execution&,
+                           std::size_t);
 template Report forward(const ForwardArgs<double>&, const Options&, const Execution&);
 template void backward(const BackwardArgs<float>&, const Options&, const Execution&);
 template void backward(const BackwardArgs<double>&, const Options&, const Execution&);

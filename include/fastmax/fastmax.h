@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "fastmax/error.h"
 #include "fastmax/execution.h"
@@ -143,6 +144,33 @@ template <class T>
 Plan plan(const ForwardArgs<T>& args, const Options& options = {}, int threads = 0);
 template <class T>
 Plan plan(const BackwardArgs<T>& args, const Options& options = {}, int threads = 0);
+
+/// Sequences of different lengths packed along N and M, with B = 1: sequence i has queries cu_q[i] .. cu_q[i + 1] and
+/// keys cu_k[i] .. cu_k[i + 1]. Both begin at 0, do not decrease and end at N and M. States are one a sequence, B of them
+/// the number of sequences. The same as a call a sequence: bit for bit where the plan is the same.
+struct Sequences {
+  std::span<const std::int32_t> cu_q, cu_k;
+};
+template <class T>
+Report forward(const ForwardArgs<T>& args, const Sequences& sequences, const Options& options = {},
+               const Execution& = {});
+template <class T>
+void backward(const BackwardArgs<T>& args, const Sequences& sequences, const Options& options = {},
+              const Execution& = {});
+
+template <class T>
+struct WeightsArgs {
+  BhndView<const T> q, k;
+  BnView<const T> key_weight = {};
+  std::span<const std::int64_t> rows = {};  ///< queries to look at, in any order; empty: all
+  BhndView<T> a;                            ///< [B, H, number of rows, M]
+};
+
+/// Rows of the attention matrix, a_nm = w_m f(s_nm) / g_n: what forward applies with these options, its dropout
+/// included. Time O(M D) a row.
+template <class T>
+void attention_weights(const WeightsArgs<T>& args, const Options& options = {},
+                       const Execution& = {});
 
 /// The instruction set that kernels run on ("AVX3", "AVX2", "NEON", ...), and all that this build
 /// and CPU offer, best first, separated by spaces.

@@ -23,6 +23,7 @@ struct Settings {
   const T* query_factor = nullptr;  ///< kMaxNorm: 1 / largest norm, [B][H]
   const T* key_factor = nullptr;    ///< [B][Hkv]
   Dropout dropout{};
+  std::size_t first_batch = 0;  ///< what dropout calls batch entry 0
   StateView<const T> initial_state{};
   Coefficients coefficients{};
   T unit = 1;  ///< keys' kappa is multiplied by this: see forward_unit in fastmax.cc
@@ -84,13 +85,19 @@ struct StepCall : Settings<T> {
   StepArgs<T> args;
 };
 
+template <class T>
+struct WeightsCall : Settings<T> {
+  WeightsArgs<T> args;
+};
+
 // X(name, argument type): everything that is declared, dispatched and measured.
 #define FASTMAX_CPU_KERNELS(X)         \
   X(direct_forward, ForwardCall)       \
   X(factorised_forward, ForwardCall)   \
   X(direct_backward, BackwardCall)     \
   X(factorised_backward, BackwardCall) \
-  X(step, StepCall)
+  X(step, StepCall)                    \
+  X(attention_weights, WeightsCall)
 
 #define FASTMAX_DECLARE(name, Call)                                            \
   void name(const Call<float>& call, const Team& team, std::byte* workspace);  \

@@ -30,6 +30,12 @@ class Geometry {
   explicit Geometry(const Call& call) : Geometry(call.args, call.normalize) {}
 
  private:
+  /// Of weights there are no values.
+  template <class Args>
+  static std::size_t value_width(const Args& a) {
+    if constexpr (requires { a.v; }) return static_cast<std::size_t>(a.v.D);
+    return 0;
+  }
   template <class Args>
   Geometry(const Args& a, Normalize normalize)
       : B(static_cast<std::size_t>(a.q.B)),
@@ -38,7 +44,7 @@ class Geometry {
         N(static_cast<std::size_t>(a.q.N)),
         M(static_cast<std::size_t>(a.k.N)),
         D(static_cast<std::size_t>(a.q.D)),
-        E(static_cast<std::size_t>(a.v.D)),
+        E(value_width(a)),
         heads(Hkv ? H / Hkv : 0),
         groups(B * Hkv),
         K(normalize == Normalize::kStandardize ? D : D + 1),
@@ -214,7 +220,7 @@ struct FactorisedShape : Geometry {
   std::size_t value_stride;  ///< of the state's rows and of padded values
 
   template <class Call>
-  FactorisedShape(const Call& call, std::size_t threads)
+  FactorisedShape(const Call& call, std::size_t threads = 1)
       : Geometry(call),
         causal(call.causal),
         drops_features(fastmax::drops_features(call.dropout)),
@@ -283,7 +289,8 @@ struct FeatureWeights {
             std::size_t key_head) const {
     feature_weights(table, settings.unit_coefficients(), plain);
     if (masked == plain) return;
-    draw_kept(settings.dropout, Drawn::kFeature, b, key_head, 0, table.padded_count(), masked);
+    draw_kept(settings.dropout, Drawn::kFeature, settings.first_batch + b, key_head, 0,
+              table.padded_count(), masked);
     const T kept = static_cast<T>(1 / (1 - settings.dropout.rate));
     const int lowest = settings.dropout.mode == DropoutMode::kQuadratic ? 2 : 0;
     for (std::size_t f = 0; f < table.padded_count(); ++f) {
@@ -400,6 +407,26 @@ struct StepScratch {
         value(a.take<T>(s.E + 1)),
         common(a.take<T>(s.heads)),
         sums(a.take<T>(s.heads * padded<T>(s.E + 1))) {}
+};
+
+template <class T>
+struct WeightsScratch {
+  FeatureWeights<T> weight;
+  T* query;       ///< kappa, [dims][kPanel]
+  T* key;         ///< likewise
+  T* key_weight;  ///< [kPanel]
+  T* g;           ///< [kPanel]
+  T* S;           ///< [kPanel][kPanel]
+  T* features;    ///< of two panels, [2][kPanel][kPanel], where dropout needs them
+
+  WeightsScratch(Arena& a, const FactorisedShape& s)
+      : weight(a, s),
+        query(a.take<T>(s.dims * kPanel)),
+        key(a.take<T>(s.dims * kPanel)),
+        key_weight(a.take<T>(kPanel)),
+        g(a.take<T>(kPanel)),
+        S(a.take<T>(kPanel * kPanel)),
+        features(a.take<T>(s.drops_features ? 2 * kPanel * kPanel : 0)) {}
 };
 
 }  // namespace fastmax::cpu

@@ -37,7 +37,7 @@ HWY_INLINE void pack_tokens(const Settings<T>& s, const Kappa<T>& kappa, Drawn s
                             std::size_t n, T* X, T* inverse) {
   alignas(64) T keep[kPanel] = {};
   const bool drops = drops_tokens(s.dropout);
-  if (drops) draw_kept(s.dropout, side, b, head, first, n, keep);
+  if (drops) draw_kept(s.dropout, side, s.first_batch + b, head, first, n, keep);
   pack_kappa(kappa, x[static_cast<std::int64_t>(first)].data(), static_cast<std::size_t>(x.stride),
              n, static_cast<std::size_t>(x.D), drops ? keep : nullptr, X, inverse);
 }
