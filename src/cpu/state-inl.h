@@ -85,7 +85,7 @@ HWY_NOINLINE void join_state(const FactorisedShape& shape, const StateScratch<T>
   product<By::kRow>(
       block.rows(), shape.value_stride / kLanes<T>, tokens.n, S, kPanel, tokens.rows, tokens.ld,
       AddWeighted<T>{{state.M + block.first * shape.value_stride, shape.value_stride, true},
-                     state.weight + block.first});
+                     state.value_weight + block.first});
 }
 
 /// ot (+)= M^T phi(n) and, if g is given, g += y . phi(n), over a block of features, for the n
