@@ -27,7 +27,7 @@ struct BenchOptions {
   std::vector<std::string> methods = {"fastmax", "direct", "factorised", "sdpa", "softmax"};
   std::vector<int> threads = {1};
   int repeat = 7;      ///< rounds ...
-  double seconds = 2;  ///< ... but no more of a contender after this much of its time
+  double seconds = 1;  ///< ... but no more of a contender after this much of its time
   double limit = 10;   ///< a quadratic call expected to take longer is skipped
 };
 

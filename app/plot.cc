@@ -25,6 +25,7 @@ constexpr const char* kInk = "#808080";     // axes and text: contrast 3.9 on wh
 constexpr const char* kGrid = "#b0808080";  // #AARRGGBB, where gnuplot's A counts transparency
 constexpr int kPanelWidth = 560, kPanelHeight = 400;
 constexpr std::size_t kMostMarkers = 40;  // a line with more points is drawn without them
+constexpr std::size_t kMostInCorner = 4;  // names in a legend that covers part of the panel
 constexpr std::size_t kMostTicks = 12;    // more lengths than this get gnuplot's own ticks
 
 bool drawable(const Plot& plot, double x, double y) {
@@ -77,12 +78,15 @@ std::string ticks(const Plot& plot) {
   return "set xtics (" + out + ")\n";
 }
 
-/// The legend's corner is where curves are not: costs rise from left to right, losses fall.
-const char* legend_corner(const Plot& plot) {
+/// The legend stands where curves are not: in a corner, as costs rise from left to right and losses fall, or
+/// below the axes when it is long.
+const char* legend_place(const Plot& plot) {
+  if (plot.series.size() > kMostInCorner) return "set key below center reverse Left height 2\n";
   int rising = 0;
   for (const Series& series : plot.series)
     if (!series.y.empty()) rising += series.y.back() >= series.y.front() ? 1 : -1;
-  return rising >= 0 ? "set key top left reverse Left\n" : "set key top right noreverse Right\n";
+  return rising >= 0 ? "set key top left reverse Left height 0\n"
+                     : "set key top right noreverse Right height 0\n";
 }
 
 /// A little room on both sides, or points at the ends lose half their marker and gnuplot the last
@@ -132,7 +136,7 @@ std::string panel(const Plot& plot, std::size_t index, const std::vector<std::st
       << "\nunset logscale\n";
   if (plot.log_x) out << "set logscale x 2\n";
   if (plot.log_y) out << "set logscale y 10\n";
-  out << (plot.legend ? legend_corner(plot) : "unset key\n") << ticks(plot) << x_range(plot);
+  out << (plot.legend ? legend_place(plot) : "unset key\n") << ticks(plot) << x_range(plot);
   // Nothing to draw is an empty frame that says so, not a failure.
   if (curves.empty())
     out << "unset logscale\nset xrange [0:1]\nset yrange [0:1]\nset label 1 'no data' at graph "
