@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 
 #include "src/dropout.h"
@@ -11,19 +13,64 @@ namespace fastmax {
 namespace {
 
 template <class T>
-struct Range {
-  const T *begin, *end;
-};
-
-template <class T>
 bool empty(const BhndView<T>& x) {
   return x.B == 0 || x.H == 0 || x.N == 0 || x.D == 0;
 }
 
+/// The bytes that a view spans: overlap is looked for between outputs and everything else.
+struct Memory {
+  const char* name;
+  const std::byte* begin = nullptr;
+  const std::byte* end = nullptr;
+  std::int64_t strides[3] = {};  ///< bytes
+  std::int64_t width = 0;        ///< bytes of one row
+};
+
 template <class T>
-Range<T> range(const BhndView<const T>& x) {
-  return {x.data,
-          x.data + (x.B - 1) * x.stride_b + (x.H - 1) * x.stride_h + (x.N - 1) * x.stride_n + x.D};
+Memory memory(const char* name, const BhndView<T>& x) {
+  if (empty(x)) return {name};
+  const auto* begin = reinterpret_cast<const std::byte*>(x.data);
+  const auto size = static_cast<std::int64_t>(sizeof(T));
+  return {name,
+          begin,
+          begin + ((x.B - 1) * x.stride_b + (x.H - 1) * x.stride_h + (x.N - 1) * x.stride_n + x.D) *
+                      size,
+          {x.stride_b * size, x.stride_h * size, x.stride_n * size},
+          x.D * size};
+}
+template <class T>
+Memory memory(const char* name, const BhnView<T>& x) {
+  return memory(name,
+                BhndView<T>{x.data, x.data ? x.B : 0, x.H, 1, x.N, x.stride_b, x.stride_h, x.N});
+}
+template <class T>
+Memory memory(const char* name, const BnView<T>& x) {
+  return memory(name, BhndView<T>{x.data, x.data ? x.B : 0, 1, 1, x.N, x.stride_b, x.N, x.N});
+}
+template <class T>
+Memory memory(const char* name, const StateView<T>& x) {
+  return memory(name, BhndView<T>{x.data, x.data ? x.B : 0, 1, 1, x.H * x.F * (x.E + 1),
+                                  x.H * x.F * (x.E + 1), 0, 0});
+}
+
+/// Interleaved views of one array, such as q, k and v of one projection, are told apart by their equal strides.
+bool overlap(const Memory& a, const Memory& b) {
+  if (!a.begin || !b.begin || a.end <= b.begin || b.end <= a.begin) return false;
+  return !(std::ranges::equal(a.strides, b.strides) &&
+           std::abs(a.begin - b.begin) >= std::max(a.width, b.width));
+}
+
+/// No output shares memory with an input or with another output.
+void check_apart(std::initializer_list<Memory> outputs, std::initializer_list<Memory> inputs) {
+  for (const auto* out = outputs.begin(); out != outputs.end(); ++out) {
+    for (const Memory& in : inputs) {
+      require(!overlap(*out, in), out->name, " apart from ", in.name, ", got overlapping memory");
+    }
+    for (const auto* other = outputs.begin(); other != out; ++other) {
+      require(!overlap(*out, *other), out->name, " apart from ", other->name,
+              ", got overlapping memory");
+    }
+  }
 }
 
 /// Sizes are not negative, their product and the farthest offset fit, strides and data make sense.
@@ -59,20 +106,6 @@ void check_output(const char* name, const BhndView<T>& x) {
           " and ", x.D);
 }
 
-/// Interleaved views of one array, such as q, k and v of one projection, are told apart by their
-/// equal strides.
-template <class T>
-void check_apart(const char* out_name, const BhndView<T>& out, const char* in_name,
-                 const BhndView<const T>& in) {
-  if (empty(out) || empty(in)) return;
-  const auto a = range<T>(out), b = range<T>(in);
-  if (a.end <= b.begin || b.end <= a.begin) return;
-  const bool interleaved = out.stride_b == in.stride_b && out.stride_h == in.stride_h &&
-                           out.stride_n == in.stride_n &&
-                           std::abs(a.begin - b.begin) >= std::max(out.D, in.D);
-  require(interleaved, out_name, " apart from ", in_name, ", got overlapping memory");
-}
-
 template <class T>
 void check_same(const char* name, const BhndView<const T>& x, const char* like_name, std::int64_t B,
                 std::int64_t H, std::int64_t N, std::int64_t D) {
@@ -82,8 +115,8 @@ void check_same(const char* name, const BhndView<const T>& x, const char* like_n
   require(x.D == D, name, ".D == ", like_name, ".D, got ", x.D, " and ", D);
 }
 
-template <class Args, class T>
-void check_common(const Args& a, const Options& options, const BnView<const T>& weight,
+template <class T, class Args>
+void check_common(const Args& a, const Options& options, const BnView<const Compute<T>>& weight,
                   bool packed = false) {
   require(options.p >= 1 && options.p <= 4, "p in 1..4, got ", options.p);
   require(!options.scale || (std::isfinite(*options.scale) && *options.scale > 0),
@@ -132,10 +165,10 @@ void check_common(const Args& a, const Options& options, const BnView<const T>& 
   require(weight.N == a.k.N, "key_weight.N == k.N, got ", weight.N, " and ", a.k.N);
   require(weight.stride_b >= 0, "key_weight.stride_b >= 0, got ", weight.stride_b);
   for (std::int64_t b = 0; b < weight.B; ++b) {
-    const T* row = weight.row(b);
+    const Compute<T>* row = weight.row(b);
     for (std::int64_t m = 0; m < weight.N; ++m) {
-      require(row[m] >= 0 && row[m] <= T(0x1p40), "0 <= key_weight <= 2^40, got ", row[m], " at [",
-              b, ", ", m, "]");
+      require(row[m] >= 0 && row[m] <= Compute<T>(0x1p40), "0 <= key_weight <= 2^40, got ", row[m],
+              " at [", b, ", ", m, "]");
     }
   }
 }
@@ -167,55 +200,51 @@ void check_denominators(const BhnView<const T>& g, std::int64_t B, std::int64_t 
   require(g.B == B, "g.B == q.B, got ", g.B, " and ", B);
   require(g.H == H, "g.H == q.H, got ", g.H, " and ", H);
   require(g.N == N, "g.N == q.N, got ", g.N, " and ", N);
-  require(g.stride_b >= 0 && g.stride_h >= 0, "g strides >= 0, got ", g.stride_b, ", ", g.stride_h);
+  require(g.H <= 1 || g.stride_h >= N, "g.stride_h >= g.N, got ", g.stride_h, " and ", N);
+  require(g.B <= 1 || g.stride_b >= N, "g.stride_b >= g.N, got ", g.stride_b, " and ", N);
 }
 
 template <class T>
 void check_forward(const ForwardArgs<T>& a, const Options& options, std::int64_t states,
                    bool packed) {
-  check_common(a, options, a.key_weight, packed);
+  check_common<T>(a, options, a.key_weight, packed);
   check_output("o", a.o);
   check_same<T>("o", a.o, "q", a.q.B, a.q.H, a.q.N, a.o.D);
   require(a.o.D == a.v.D, "o.D == v.D, got ", a.o.D, " and ", a.v.D);
-  if (a.g.data) check_denominators<T>(a.g, a.q.B, a.q.H, a.q.N);
-  check_state<T>("initial_state", a.initial_state, states, a.k.H, a.k.D, a.v.D, options);
-  check_state<T>("final_state", a.final_state, states, a.k.H, a.k.D, a.v.D, options);
-  check_apart<T>("o", a.o, "q", a.q);
-  check_apart<T>("o", a.o, "k", a.k);
-  check_apart<T>("o", a.o, "v", a.v);
+  if (a.g.data) check_denominators<Compute<T>>(a.g, a.q.B, a.q.H, a.q.N);
+  check_state<Compute<T>>("initial_state", a.initial_state, states, a.k.H, a.k.D, a.v.D, options);
+  check_state<Compute<T>>("final_state", a.final_state, states, a.k.H, a.k.D, a.v.D, options);
+  check_apart(
+      {memory("o", a.o), memory("g", a.g), memory("final_state", a.final_state)},
+      {memory("q", a.q), memory("k", a.k), memory("v", a.v), memory("key_weight", a.key_weight)});
 }
 
 template <class T>
 void check_backward(const BackwardArgs<T>& a, const Options& options, std::int64_t states,
                     bool packed) {
-  check_common(a, options, a.key_weight, packed);
+  check_common<T>(a, options, a.key_weight, packed);
   check_view<T>("o", a.o);
   check_same<T>("o", a.o, "q", a.q.B, a.q.H, a.q.N, a.o.D);
   require(a.o.D == a.v.D, "o.D == v.D, got ", a.o.D, " and ", a.v.D);
   check_view<T>("d_o", a.d_o);
   check_same<T>("d_o", a.d_o, "o", a.o.B, a.o.H, a.o.N, a.o.D);
   require(a.g.data != nullptr || empty(a.q), "g as forward wrote it, got none");
-  if (a.g.data) check_denominators<T>(a.g, a.q.B, a.q.H, a.q.N);
-  check_state<T>("initial_state", a.initial_state, states, a.k.H, a.k.D, a.v.D, options);
-  check_state<T>("d_final_state", a.d_final_state, states, a.k.H, a.k.D, a.v.D, options);
-  check_state<T>("d_initial_state", a.d_initial_state, states, a.k.H, a.k.D, a.v.D, options);
+  if (a.g.data) check_denominators<Compute<T>>(a.g, a.q.B, a.q.H, a.q.N);
+  check_state<Compute<T>>("initial_state", a.initial_state, states, a.k.H, a.k.D, a.v.D, options);
+  check_state<Compute<T>>("d_final_state", a.d_final_state, states, a.k.H, a.k.D, a.v.D, options);
+  check_state<Compute<T>>("d_initial_state", a.d_initial_state, states, a.k.H, a.k.D, a.v.D,
+                          options);
   check_output("dq", a.dq);
   check_same<T>("dq", a.dq, "q", a.q.B, a.q.H, a.q.N, a.q.D);
   check_output("dk", a.dk);
   check_same<T>("dk", a.dk, "k", a.k.B, a.k.H, a.k.N, a.k.D);
   check_output("dv", a.dv);
   check_same<T>("dv", a.dv, "v", a.v.B, a.v.H, a.v.N, a.v.D);
-  const struct {
-    const char* name;
-    BhndView<T> view;
-  } outputs[] = {{"dq", a.dq}, {"dk", a.dk}, {"dv", a.dv}};
-  const struct {
-    const char* name;
-    BhndView<const T> view;
-  } inputs[] = {{"q", a.q}, {"k", a.k}, {"v", a.v}, {"o", a.o}, {"d_o", a.d_o}};
-  for (const auto& out : outputs) {
-    for (const auto& in : inputs) check_apart<T>(out.name, out.view, in.name, in.view);
-  }
+  check_apart({memory("dq", a.dq), memory("dk", a.dk), memory("dv", a.dv),
+               memory("d_initial_state", a.d_initial_state)},
+              {memory("q", a.q), memory("k", a.k), memory("v", a.v), memory("o", a.o),
+               memory("d_o", a.d_o), memory("g", a.g), memory("key_weight", a.key_weight),
+               memory("initial_state", a.initial_state)});
 }
 
 void check_offsets(const char* name, std::span<const std::int32_t> cu, std::int64_t N,
@@ -269,7 +298,7 @@ void check(const WeightsArgs<T>& args, const Options& options) {
   struct {
     BhndView<const T> q, k, v;
   } const a{args.q, args.k, args.k};
-  check_common(a, options, args.key_weight);
+  check_common<T>(a, options, args.key_weight);
   const auto rows = static_cast<std::int64_t>(args.rows.size());
   for (const std::int64_t n : args.rows) {
     require(0 <= n && n < a.q.N, "rows in 0 .. q.N - 1, got ", n, " of ", a.q.N);
@@ -277,17 +306,20 @@ void check(const WeightsArgs<T>& args, const Options& options) {
   if (args.a.D > 0) check_output("a", args.a);
   check_same<T>("a", args.a, "q", a.q.B, a.q.H, rows > 0 ? rows : a.q.N, args.a.D);
   require(args.a.D == a.k.N, "a.D == k.N, got ", args.a.D, " and ", a.k.N);
+  check_apart({memory("a", args.a)},
+              {memory("q", a.q), memory("k", a.k), memory("key_weight", args.key_weight)});
 }
 
-template void check(const ForwardArgs<float>&, const Options&);
-template void check(const ForwardArgs<double>&, const Options&);
-template void check(const BackwardArgs<float>&, const Options&);
-template void check(const ForwardArgs<float>&, const Sequences&, const Options&);
-template void check(const BackwardArgs<float>&, const Sequences&, const Options&);
+#define FASTMAX_INSTANTIATE_CHECKS(T)                                           \
+  template void check(const ForwardArgs<T>&, const Options&);                   \
+  template void check(const BackwardArgs<T>&, const Options&);                  \
+  template void check(const ForwardArgs<T>&, const Sequences&, const Options&); \
+  template void check(const BackwardArgs<T>&, const Sequences&, const Options&);
+FASTMAX_INSTANTIATE_CHECKS(float)
+FASTMAX_INSTANTIATE_CHECKS(double)
+FASTMAX_INSTANTIATE_CHECKS(BFloat16)
+FASTMAX_INSTANTIATE_CHECKS(Float16)
 template void check(const WeightsArgs<float>&, const Options&);
-template void check(const BackwardArgs<double>&, const Options&);
-template void check(const ForwardArgs<double>&, const Sequences&, const Options&);
-template void check(const BackwardArgs<double>&, const Sequences&, const Options&);
 template void check(const WeightsArgs<double>&, const Options&);
 
 }  // namespace fastmax

@@ -105,17 +105,18 @@ Report look_at_denominators(const cpu::ForwardCall<T>& call, const Options& opti
 
 /// Runs a checked call that has work to do; calls after(call) when its kernel has finished.
 template <class T, template <class> class Call, class Args, class After>
-auto run(const Args& args, const Options& options, const Execution& execution,
-         std::size_t first_batch, const After& after) {
+auto run(const Args& args, const Options& options, const Execution& execution, const Place& place,
+         const After& after) {
   const Choice choice = choose(args, options, execution.threads);
-  auto call = make_call<T, Call>(args, options, choice.chunk, first_batch);
+  auto call = make_call<T, Call>(args, options, choice.chunk, place.first_batch);
   const std::size_t scratch_bytes = call_scratch_bytes<T>(args, options);
   Workspace own;
   std::byte* memory =
       (execution.workspace ? *execution.workspace : own)
-          .reserve(scratch_bytes +
+          .reserve(place.taken + scratch_bytes +
                    kernel_workspace(call, choice.form, static_cast<std::size_t>(choice.threads)))
-          .data();
+          .data() +
+      place.taken;
   cpu::Arena arena(memory);
   const CallScratch<T> scratch(arena, args, options);
   prepare(scratch, options, call);
@@ -159,8 +160,8 @@ template void require_denominators<float>(double, const Options&);
 template void require_denominators<double>(double, const Options&);
 
 template <class T>
-Report run_forward(const ForwardArgs<T>& args, const Options& options, const Execution& execution,
-                   std::size_t first_batch) {
+requires(!kIs16Bit<T>) Report run_forward(const ForwardArgs<T>& args, const Options& options,
+                                          const Execution& execution, const Place& place) {
   if (args.q.B == 0 || args.q.H == 0) return {};
   if (!has_state(args) && args.q.N == 0) return {};
   if (!has_state(args) && args.k.N == 0) {
@@ -171,21 +172,21 @@ Report run_forward(const ForwardArgs<T>& args, const Options& options, const Exe
     return {};
   }
   return run<T, cpu::ForwardCall>(
-      args, options, execution, first_batch,
+      args, options, execution, place,
       [&](const auto& call, Form form) { return look_at_denominators(call, options, form); });
 }
 
 template <class T>
-void run_backward(const BackwardArgs<T>& args, const Options& options, const Execution& execution,
-                  std::size_t first_batch) {
-  if (args.q.B == 0 || args.q.H == 0) return;
-  if (!has_state(args) && (args.q.N == 0 || args.k.N == 0)) {
+requires(!kIs16Bit<T>) void run_backward(const BackwardArgs<T>& args, const Options& options,
+                                         const Execution& execution, const Place& place) {
+  if (args.q.B == 0) return;
+  if (args.q.H == 0 || (!has_state(args) && (args.q.N == 0 || args.k.N == 0))) {
     fill_zero(args.dq);
     fill_zero(args.dk);
     fill_zero(args.dv);
     return;
   }
-  run<T, cpu::BackwardCall>(args, options, execution, first_batch, [&](const auto&, Form) {
+  run<T, cpu::BackwardCall>(args, options, execution, place, [&](const auto&, Form) {
     if (options.normalize != Normalize::kMaxNorm) return;
     for (std::int64_t b = 0; b < args.q.B; ++b) {
       for (std::int64_t h = 0; h < args.q.H; ++h) {
@@ -201,41 +202,55 @@ void run_backward(const BackwardArgs<T>& args, const Options& options, const Exe
 template <class T>
 Report forward(const ForwardArgs<T>& args, const Options& options, const Execution& execution) {
   check(args, options);
-  return run_forward(args, options, execution, 0);
+  return run_forward(args, options, execution, {});
 }
 
 template <class T>
 void backward(const BackwardArgs<T>& args, const Options& options, const Execution& execution) {
   check(args, options);
-  run_backward(args, options, execution, 0);
+  run_backward(args, options, execution, {});
+}
+
+template <class T>
+requires(!kIs16Bit<T>) Plan
+    run_plan(const ForwardArgs<T>& args, const Options& options, int threads) {
+  return make_plan<T, cpu::ForwardCall>(args, options, threads);
+}
+template <class T>
+requires(!kIs16Bit<T>) Plan
+    run_plan(const BackwardArgs<T>& args, const Options& options, int threads) {
+  return make_plan<T, cpu::BackwardCall>(args, options, threads);
 }
 
 template <class T>
 Plan plan(const ForwardArgs<T>& args, const Options& options, int threads) {
   check(args, options);
-  return make_plan<T, cpu::ForwardCall>(args, options, threads);
+  return run_plan(args, options, threads);
 }
 template <class T>
 Plan plan(const BackwardArgs<T>& args, const Options& options, int threads) {
   check(args, options);
-  return make_plan<T, cpu::BackwardCall>(args, options, threads);
+  return run_plan(args, options, threads);
 }
 
-template Report run_forward(const ForwardArgs<float>&, const Options&, const Execution&,
-                            std::size_t);
-template void run_backward(const BackwardArgs<float>&, const Options&, const Execution&,
-                           std::size_t);
-template Report forward(const ForwardArgs<float>&, const Options&, const Execution&);
-template Report run_forward(const ForwardArgs<double>&, const Options&, const Execution&,
-                            std::size_t);
-template void run_backward(const BackwardArgs<double>&, const Options&, const Execution&,
-                           std::size_t);
-template Report forward(const ForwardArgs<double>&, const Options&, const Execution&);
-template void backward(const BackwardArgs<float>&, const Options&, const Execution&);
-template void backward(const BackwardArgs<double>&, const Options&, const Execution&);
-template Plan plan(const ForwardArgs<float>&, const Options&, int);
-template Plan plan(const ForwardArgs<double>&, const Options&, int);
-template Plan plan(const BackwardArgs<float>&, const Options&, int);
-template Plan plan(const BackwardArgs<double>&, const Options&, int);
+#define FASTMAX_INSTANTIATE_RUN(T)                                                     \
+  template Report run_forward(const ForwardArgs<T>&, const Options&, const Execution&, \
+                              const Place&);                                           \
+  template void run_backward(const BackwardArgs<T>&, const Options&, const Execution&, \
+                             const Place&);                                            \
+  template Plan run_plan(const ForwardArgs<T>&, const Options&, int);                  \
+  template Plan run_plan(const BackwardArgs<T>&, const Options&, int);
+FASTMAX_INSTANTIATE_RUN(float)
+FASTMAX_INSTANTIATE_RUN(double)
+
+#define FASTMAX_INSTANTIATE_API(T)                                                  \
+  template Report forward(const ForwardArgs<T>&, const Options&, const Execution&); \
+  template void backward(const BackwardArgs<T>&, const Options&, const Execution&); \
+  template Plan plan(const ForwardArgs<T>&, const Options&, int);                   \
+  template Plan plan(const BackwardArgs<T>&, const Options&, int);
+FASTMAX_INSTANTIATE_API(float)
+FASTMAX_INSTANTIATE_API(double)
+FASTMAX_INSTANTIATE_API(BFloat16)
+FASTMAX_INSTANTIATE_API(Float16)
 
 }  // namespace fastmax

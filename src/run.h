@@ -1,4 +1,5 @@
-// forward and backward behind their checks, for callers that have checked already.
+// forward, backward and plan behind their checks, for callers that have checked already: fastmax.cc for float and
+// double, low_precision.cc for 16-bit elements.
 #pragma once
 #include <cstddef>
 
@@ -6,13 +7,38 @@
 
 namespace fastmax {
 
-/// Dropout draws for batch entries first_batch, first_batch + 1, ..: a packed sequence is an entry of its own.
+/// What a caller inside the library adds to a call.
+struct Place {
+  std::size_t first_batch =
+      0;  ///< dropout draws for batch entries from here: a packed sequence is one of its own
+  std::size_t taken = 0;  ///< bytes of the workspace, from its start, that the caller uses itself
+};
+
 template <class T>
-Report run_forward(const ForwardArgs<T>& args, const Options& options, const Execution& execution,
-                   std::size_t first_batch);
+requires(!kIs16Bit<T>) Report run_forward(const ForwardArgs<T>& args, const Options& options,
+                                          const Execution& execution, const Place& place);
 template <class T>
-void run_backward(const BackwardArgs<T>& args, const Options& options, const Execution& execution,
-                  std::size_t first_batch);
+requires(!kIs16Bit<T>) void run_backward(const BackwardArgs<T>& args, const Options& options,
+                                         const Execution& execution, const Place& place);
+template <class T>
+requires(!kIs16Bit<T>) Plan
+    run_plan(const ForwardArgs<T>& args, const Options& options, int threads);
+template <class T>
+requires(!kIs16Bit<T>) Plan
+    run_plan(const BackwardArgs<T>& args, const Options& options, int threads);
+
+template <class S>
+requires kIs16Bit<S> Report run_forward(const ForwardArgs<S>& args, const Options& options,
+                                        const Execution& execution, const Place& place);
+template <class S>
+requires kIs16Bit<S>
+void run_backward(const BackwardArgs<S>& args, const Options& options, const Execution& execution,
+                  const Place& place);
+template <class S>
+requires kIs16Bit<S> Plan run_plan(const ForwardArgs<S>& args, const Options& options, int threads);
+template <class S>
+requires kIs16Bit<S> Plan run_plan(const BackwardArgs<S>& args, const Options& options,
+                                   int threads);
 
 /// Throws under Floor::kError if the smallest denominator that a forward met is at the floor. NaN: none can be.
 template <class T>

@@ -90,7 +90,7 @@ Report forward(const ForwardArgs<T>& args, const Sequences& sequences, const Opt
   Options clamped = options;
   clamped.floor = Floor::kClamp;  // an error waits until every sequence is done
   for_each_sequence(count, execution, [&](std::size_t i, const Execution& each) {
-    reports[i] = run_forward(part(args, sequences, i), clamped, each, i);
+    reports[i] = run_forward(part(args, sequences, i), clamped, each, {.first_batch = i});
   });
   Report all{.form = Form::kAuto, .smallest_denominator = std::numeric_limits<double>::quiet_NaN()};
   for (const Report& report : reports) {
@@ -100,7 +100,7 @@ Report forward(const ForwardArgs<T>& args, const Sequences& sequences, const Opt
       all.smallest_denominator = report.smallest_denominator;
     }
   }
-  require_denominators<T>(all.smallest_denominator, options);
+  require_denominators<Compute<T>>(all.smallest_denominator, options);
   return all;
 }
 
@@ -110,17 +110,18 @@ void backward(const BackwardArgs<T>& args, const Sequences& sequences, const Opt
   check(args, sequences, options);
   for_each_sequence(sequences.cu_q.size() - 1, execution,
                     [&](std::size_t i, const Execution& each) {
-                      run_backward(part(args, sequences, i), options, each, i);
+                      run_backward(part(args, sequences, i), options, each, {.first_batch = i});
                     });
 }
 
-template Report forward(const ForwardArgs<float>&, const Sequences&, const Options&,
-                        const Execution&);
-template Report forward(const ForwardArgs<double>&, const Sequences&, const Options&,
-                        const Execution&);
-template void backward(const BackwardArgs<float>&, const Sequences&, const Options&,
-                       const Execution&);
-template void backward(const BackwardArgs<double>&, const Sequences&, const Options&,
-                       const Execution&);
+#define FASTMAX_INSTANTIATE_SEQUENCES(T)                                           \
+  template Report forward(const ForwardArgs<T>&, const Sequences&, const Options&, \
+                          const Execution&);                                       \
+  template void backward(const BackwardArgs<T>&, const Sequences&, const Options&, \
+                         const Execution&);
+FASTMAX_INSTANTIATE_SEQUENCES(float)
+FASTMAX_INSTANTIATE_SEQUENCES(double)
+FASTMAX_INSTANTIATE_SEQUENCES(BFloat16)
+FASTMAX_INSTANTIATE_SEQUENCES(Float16)
 
 }  // namespace fastmax

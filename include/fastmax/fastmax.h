@@ -21,6 +21,7 @@
 
 #include "fastmax/error.h"
 #include "fastmax/execution.h"
+#include "fastmax/number.h"
 #include "fastmax/view.h"
 
 namespace fastmax {
@@ -85,27 +86,28 @@ double default_scale(int p, std::int64_t D, Normalize normalize = Normalize::kSt
 template <class T>
 struct ForwardArgs {
   BhndView<const T> q, k, v;
-  BnView<const T> key_weight = {};  ///< 0 <= w <= 2^40: 1 for a token, 0 for padding; empty: all 1
+  BnView<const Compute<T>> key_weight =
+      {};  ///< 0 <= w <= 2^40: 1 for a token, 0 for padding; empty: all 1
   BhndView<T> o;
-  BhnView<T> g = {};  ///< the denominators, which backward needs; empty: not written
+  BhnView<Compute<T>> g = {};  ///< the denominators, which backward needs; empty: not written
   /// What every query sees before its keys: the final state of an earlier call. With a state in or out the call
   /// runs factorised; N = 0 only adds keys, M = 0 only reads.
-  StateView<const T> initial_state = {};
-  StateView<T> final_state = {};  ///< initial_state plus all keys; may be the same memory
+  StateView<const Compute<T>> initial_state = {};
+  StateView<Compute<T>> final_state = {};  ///< initial_state plus all keys; may be the same memory
 };
 
 template <class T>
 struct BackwardArgs {
   BhndView<const T> q, k, v;
-  BnView<const T> key_weight = {};
-  BhndView<const T> o;  ///< as forward wrote it
-  BhnView<const T> g;   ///< as forward wrote it
+  BnView<const Compute<T>> key_weight = {};
+  BhndView<const T> o;          ///< as forward wrote it
+  BhnView<const Compute<T>> g;  ///< as forward wrote it
   BhndView<const T> d_o;
   BhndView<T> dq, dk, dv;  ///< gradients with respect to q, k and v; written, not added to
-  StateView<const T> initial_state = {};  ///< as forward had it
-  StateView<const T> d_final_state =
+  StateView<const Compute<T>> initial_state = {};  ///< as forward had it
+  StateView<const Compute<T>> d_final_state =
       {};  ///< the gradient that comes in through forward's final_state
-  StateView<T> d_initial_state =
+  StateView<Compute<T>> d_initial_state =
       {};  ///< the gradient with respect to initial_state; may be d_final_state's memory
 };
 

@@ -154,10 +154,13 @@ HWY_INLINE Vec<T> standardize_lanes(T* column, std::size_t D, T scale) {
     }
     return hn::Mul(hn::Add(sum[0], sum[1]), per_dim);
   };
+  auto rest = hn::Zero(d_tag);  // sum of x - mean: zero but for the rounding of the mean
   const auto variance_of = [&](Vec<T> factor, Vec<T> mean) HWY_ATTR {
     Vec<T> square[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
+    rest = hn::Zero(d_tag);
     for (std::size_t d = 0; d < D; ++d) {
       const auto c = hn::MulSub(factor, hn::LoadU(d_tag, column + d * kPanel), mean);
+      rest = hn::Add(rest, c);
       square[d % 2] = hn::MulAdd(c, c, square[d % 2]);
     }
     return hn::Mul(hn::Add(square[0], square[1]), per_dim);
@@ -173,9 +176,11 @@ HWY_INLINE Vec<T> standardize_lanes(T* column, std::size_t D, T scale) {
     var = variance_of(shrink, mean);
   }
   const auto inverse = hn::Div(hn::Set(d_tag, T{1}), hn::Sqrt(hn::Add(var, epsilon)));
-  // x''_j = (x_j - mean) f + (x_0 - mean) f / (sqrt(D) - 1)
+  // With c = x - mean: x''_j = f (c_j + (c_0 - sum c / sqrt(D)) / (sqrt(D) - 1)). Leaving the sum out would let the
+  // rounding of a large mean through.
   const auto f = hn::Mul(inverse, hn::Set(d_tag, scale));
-  const auto x_0 = hn::Mul(hn::MulSub(shrink, hn::LoadU(d_tag, column), mean), f);
+  const auto c_0 = hn::MulSub(shrink, hn::LoadU(d_tag, column), mean);
+  const auto x_0 = hn::Mul(f, hn::NegMulAdd(rest, hn::Set(d_tag, T{1} / root), c_0));
   const auto reflected = hn::Mul(x_0, reflect);
   for (std::size_t d = 1; d < D; ++d) {
     const auto c = hn::MulSub(shrink, hn::LoadU(d_tag, column + d * kPanel), mean);
