@@ -3,10 +3,12 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "fastmax/export.h"
+
 namespace fastmax {
 
 /// Thrown before any work is done: names the argument, the rule and the value that came.
-struct Error : std::invalid_argument {
+struct FASTMAX_API Error : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
 

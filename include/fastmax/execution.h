@@ -5,11 +5,13 @@
 #include <memory>
 #include <span>
 
+#include "fastmax/export.h"
+
 namespace fastmax {
 
 /// Memory that kernels borrow. It only grows, so a caller that keeps one makes no allocation after
 /// the first call of the largest size. One Workspace serves one call at a time.
-class Workspace {
+class FASTMAX_API Workspace {
  public:
   /// At least `bytes` bytes aligned to 64; what was returned before is no longer valid.
   std::span<std::byte> reserve(std::size_t bytes);
@@ -36,6 +38,6 @@ struct Execution {
 };
 
 /// One thread, the caller's.
-Execution serial(Workspace* workspace = nullptr);
+FASTMAX_API Execution serial(Workspace* workspace = nullptr);
 
 }  // namespace fastmax

@@ -21,6 +21,7 @@
 
 #include "fastmax/error.h"
 #include "fastmax/execution.h"
+#include "fastmax/export.h"
 #include "fastmax/number.h"
 #include "fastmax/view.h"
 
@@ -81,7 +82,8 @@ struct Options {
 /// 1 for even p, whose f is positive everywhere (the paper's choice); for odd p the largest scale for which no
 /// weight can be negative: 1 / D for p = 1 and 1.5960716 / D for p = 3 under kStandardize, D times that under kL2 and
 /// kMaxNorm (docs/math.md). Throws Error for odd p under kNone, which has none.
-double default_scale(int p, std::int64_t D, Normalize normalize = Normalize::kStandardize);
+FASTMAX_API double default_scale(int p, std::int64_t D,
+                                 Normalize normalize = Normalize::kStandardize);
 
 template <class T>
 struct ForwardArgs {
@@ -112,7 +114,7 @@ struct BackwardArgs {
 };
 
 /// F = C(D + p, p): features, the rows of a state. Their order is that of docs/math.md.
-std::int64_t state_features(int p, std::int64_t D);
+FASTMAX_API std::int64_t state_features(int p, std::int64_t D);
 
 /// What a call will do, and why.
 struct Plan {
@@ -133,19 +135,21 @@ struct Report {
 /// Writes o, and g if asked. Inputs are read in place with their strides; outputs overlap no input.
 /// Throws Error before doing any work. Safe to call from several threads at once.
 template <class T>
-Report forward(const ForwardArgs<T>& args, const Options& options = {}, const Execution& = {});
+FASTMAX_API Report forward(const ForwardArgs<T>& args, const Options& options = {},
+                           const Execution& = {});
 
 /// The exact gradient, through the normalisation. Saved for it: q, k, v, o and g, O(N D) numbers.
 /// Costs about two and a half times forward. Same rules as forward; grouped heads sum into their
 /// key head.
 template <class T>
-void backward(const BackwardArgs<T>& args, const Options& options = {}, const Execution& = {});
+FASTMAX_API void backward(const BackwardArgs<T>& args, const Options& options = {},
+                          const Execution& = {});
 
 /// The plan of these calls on this machine; validates as they do.
 template <class T>
-Plan plan(const ForwardArgs<T>& args, const Options& options = {}, int threads = 0);
+FASTMAX_API Plan plan(const ForwardArgs<T>& args, const Options& options = {}, int threads = 0);
 template <class T>
-Plan plan(const BackwardArgs<T>& args, const Options& options = {}, int threads = 0);
+FASTMAX_API Plan plan(const BackwardArgs<T>& args, const Options& options = {}, int threads = 0);
 
 /// Sequences of different lengths packed along N and M, with B = 1: sequence i has queries cu_q[i] .. cu_q[i + 1] and
 /// keys cu_k[i] .. cu_k[i + 1]. Both begin at 0, do not decrease and end at N and M. States are one a sequence, B of them
@@ -154,11 +158,11 @@ struct Sequences {
   std::span<const std::int32_t> cu_q, cu_k;
 };
 template <class T>
-Report forward(const ForwardArgs<T>& args, const Sequences& sequences, const Options& options = {},
-               const Execution& = {});
+FASTMAX_API Report forward(const ForwardArgs<T>& args, const Sequences& sequences,
+                           const Options& options = {}, const Execution& = {});
 template <class T>
-void backward(const BackwardArgs<T>& args, const Sequences& sequences, const Options& options = {},
-              const Execution& = {});
+FASTMAX_API void backward(const BackwardArgs<T>& args, const Sequences& sequences,
+                          const Options& options = {}, const Execution& = {});
 
 template <class T>
 struct WeightsArgs {
@@ -171,12 +175,12 @@ struct WeightsArgs {
 /// Rows of the attention matrix, a_nm = w_m f(s_nm) / g_n: what forward applies with these options, its dropout
 /// included. Time O(M D) a row.
 template <class T>
-void attention_weights(const WeightsArgs<T>& args, const Options& options = {},
-                       const Execution& = {});
+FASTMAX_API void attention_weights(const WeightsArgs<T>& args, const Options& options = {},
+                                   const Execution& = {});
 
 /// The instruction set that kernels run on ("AVX3", "AVX2", "NEON", ...), and all that this build
 /// and CPU offer, best first, separated by spaces.
-const char* target_name();
-const char* target_names();
+FASTMAX_API const char* target_name();
+FASTMAX_API const char* target_names();
 
 }  // namespace fastmax

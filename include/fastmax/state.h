@@ -24,11 +24,11 @@ struct StepArgs {
 /// o of the newest token, in time and memory O(F E) whatever the past: reads and writes the state once. Of the options,
 /// form, chunk and causal do not matter here, and dropout is refused. Same rules as forward.
 template <class T>
-void step(const StepArgs<T>& args, const Options& options = {}, const Execution& = {});
+FASTMAX_API void step(const StepArgs<T>& args, const Options& options = {}, const Execution& = {});
 
 /// Owns a state and the options it was made with. T is float or double.
 template <class T>
-class State {
+class FASTMAX_API State {
  public:
   /// Zeros: no token yet. Throws Error where the sizes or options make no state.
   State(std::int64_t B, std::int64_t Hkv, std::int64_t D, std::int64_t E,
