@@ -148,7 +148,11 @@ ordered_json compare(const Recipe& recipe, const std::vector<std::string>& atten
       std::string label = attention + std::string(width - attention.size(), ' ');
       if (seeds.size() > 1) label += "  seed " + std::to_string(seed);
       if (dir.finished()) std::fprintf(stderr, "%s  finished before, kept\n", label.c_str());
-      results.push_back(train(mine, dir.path(), /*resume=*/true, label));
+      try {
+        results.push_back(train(mine, dir.path(), /*resume=*/true, label));
+      } catch (const Interrupted& e) {
+        throw Interrupted(e.signal, "stopped; the same command goes on from here");
+      }
     }
     rows.push_back(row_of(attention, seeds, results));
   }

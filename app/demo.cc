@@ -1,10 +1,13 @@
 #include "app/demo.h"
 
+#include <c10/core/GradMode.h>
+
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "app/commands.h"
 #include "app/compare.h"
@@ -12,6 +15,7 @@
 #include "app/files.h"
 #include "app/listops_data.h"
 #include "app/listops_task.h"
+#include "app/model.h"
 #include "app/progress.h"
 #include "app/recipe.h"
 #include "app/run_dir.h"
@@ -24,7 +28,8 @@ namespace fs = std::filesystem;
 namespace {
 
 const std::vector<std::string> kAttentions = {"softmax", "fastmax2", "fastmax1"};
-constexpr std::size_t kLongestExample = 26;  // tokens: it fits a line
+constexpr std::int64_t kLongestShort = 64;            // tokens of any expression of the short set
+constexpr std::size_t kShortest = 10, kLongest = 24;  // tokens of an expression that is shown
 
 struct DemoOptions {
   std::string out = "runs/demo";
@@ -35,6 +40,10 @@ struct DemoOptions {
 void heading(const std::string& title) {
   const bool bold = colour_wanted(1);
   std::cout << "\n" << (bold ? "\033[1m" : "") << title << (bold ? "\033[0m" : "") << "\n\n";
+}
+
+bool worth_showing(std::span<const std::uint8_t> tokens) {
+  return tokens.size() >= kShortest && tokens.size() <= kLongest;
 }
 
 // The data, and a few of its questions.
@@ -48,13 +57,39 @@ void make_data(const fs::path& folder) {
   listops::Generator generator(options);
   for (int shown = 0; shown < 3;) {
     const auto tokens = generator.next();
-    if (tokens.size() < 12 || tokens.size() > kLongestExample) continue;
+    if (!worth_showing(tokens)) continue;
     std::cout << "  " << listops::readable(tokens) << "  =  " << listops::evaluate(tokens) << "\n";
     ++shown;
   }
   std::cout << "\n"
             << options.train << " of them to learn from, " << options.test
             << " to be tested on, made by the built-in generator.\n";
+}
+
+// What each model says to a few expressions that none has seen.
+Table answers(const fs::path& out, const fs::path& data) {
+  const listops::Examples test = listops::read_tsv(data / listops::kFiles[2], kLongestShort);
+  std::vector<Column> columns = {{"an expression of the test", Align::kLeft}, {"value"}};
+  std::vector<Model> models;
+  for (const std::string& attention : kAttentions) {
+    columns.push_back({attention});
+    models.push_back(std::move(*load_run(out / (attention + "-seed1")).model));
+  }
+  const c10::AutoGradMode no_gradient(false);
+  Table table(columns);
+  for (std::int64_t i = 0, shown = 0; i < test.size() && shown < 6; ++i) {
+    if (!worth_showing(test[i])) continue;
+    const std::vector<std::int64_t> tokens(test[i].begin(), test[i].end());
+    const at::Tensor batch = at::tensor(tokens).unsqueeze(0);
+    std::vector<std::string> row = {listops::readable(test[i]), std::to_string(test.labels[i])};
+    for (const Model& model : models) {
+      const auto said = model.forward(batch, {}, /*training=*/false).argmax().item<std::int64_t>();
+      row.push_back(std::to_string(said) + (said == test.labels[i] ? "  ✓" : "  ✗"));
+    }
+    table.row(std::move(row));
+    ++shown;
+  }
+  return table;
 }
 
 void print_files(const fs::path& out) {
@@ -103,7 +138,9 @@ void run(const DemoOptions& options) {
             << "  fastmax1   by 1 + s, s = q^.k^ / D\n\n"
             << std::flush;
   const auto comparison = compare(recipe, kAttentions, {recipe.seed}, out);
-  std::cout << "\n" << comparison_table(comparison).terminal(colour_wanted(1)) << std::flush;
+  std::cout << "\n"
+            << comparison_table(comparison).terminal(colour_wanted(1)) << "\n"
+            << answers(out, recipe.data.path).terminal(colour_wanted(1)) << std::flush;
 
   heading("How the cost grows with the length of a sequence");
   std::cout << "Training steps of the same model on one sequence of N tokens.\n\n" << std::flush;

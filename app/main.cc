@@ -6,13 +6,23 @@
 #include <cstdio>
 #include <new>
 #include <string>
+#include <string_view>
 
 #include "app/commands.h"
 #include "app/error.h"
+#include "app/threads.h"
 #include "app/version.h"
 #include "fastmax/error.h"
 
 namespace {
+
+// Commands that keep torch's threads busy.
+bool computes(std::string_view command) {
+  for (const char* name : {"train", "compare", "eval", "generate", "bench", "scaling", "demo"}) {
+    if (command == name) return true;
+  }
+  return false;
+}
 
 int report(const std::string& what, int code) {
   std::string line = what.substr(0, what.find("\n  "));  // CLI11 and torch add more, indented
@@ -27,6 +37,7 @@ int report(const std::string& what, int code) {
 
 int main(int argc, char** argv) {
   using namespace fastmax::app;
+  if (argc > 1 && computes(argv[1])) spin_briefly(argv);
   CLI::App app("Fastmax: factorizable attention in linear time", "fastmax");
   app.set_version_flag("--version", std::string("fastmax ") + version() + " (" + commit() + ")");
   app.require_subcommand(1);

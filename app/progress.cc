@@ -75,8 +75,9 @@ void Progress::draw(std::int64_t done, const std::string& note, double rate) {
   std::string text = std::to_string(done) + "/" + std::to_string(total_) + " " + unit_;
   if (!note.empty()) text += "  " + note;
   if (rate > 0) text += "  " + short_number(rate) + " " + unit_ + "/s";
-  if (rate > 0 && done < total_) {
-    text += "  " + clock_time(static_cast<double>(total_ - done) / rate) + " left";
+  if (rate > 0) {
+    text += done < total_ ? "  " + clock_time(static_cast<double>(total_ - done) / rate) + " left"
+                          : "  in " + clock_time(static_cast<double>(total_ - start_) / rate);
   }
   if (!terminal_) {
     std::fprintf(stderr, "%s  %s\n", label_.c_str(), text.c_str());
