@@ -5,7 +5,6 @@
 //
 // with kappa = [1, x''_1, ..], x'' the Householder reflection of x^, under kStandardize, and kappa = [1, x^_0, ..] else.
 #pragma once
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -17,19 +16,19 @@
 namespace fastmax::reference {
 
 struct Monomial {
-  std::array<int, kMaxOrder> index{};  ///< a1 .. ap; the rest are unused
-  int degree = 0;                      ///< indices that are not 0
-  double weight = 1;                   ///< W_alpha
+  std::vector<int> index;  ///< a1 .. ap
+  int degree = 0;          ///< indices that are not 0
+  double weight = 1;       ///< W_alpha
 };
 
-/// All monomials of order p in K variables that begin with the first `given` indices of `prefix`, in order.
-inline void append_monomials(int p, int K, const Coefficients& c, std::array<int, kMaxOrder> prefix,
-                             int given, std::vector<Monomial>& all) {
-  if (given < p) {
-    for (int a = given > 0 ? prefix[given - 1] : 0; a < K; ++a) {
-      prefix[given] = a;
-      append_monomials(p, K, c, prefix, given + 1, all);
-    }
+/// Appends the monomials of order p in K variables that begin with `prefix`, in order.
+inline void append_monomials(int p, int K, const Coefficients& c, std::vector<int> prefix,
+                             std::vector<Monomial>& all) {
+  if (static_cast<int>(prefix.size()) < p) {
+    const int first = prefix.empty() ? 0 : prefix.back();
+    prefix.push_back(0);
+    for (prefix.back() = first; prefix.back() < K; ++prefix.back())
+      append_monomials(p, K, c, prefix, all);
     return;
   }
   Monomial m{.index = prefix};
@@ -54,7 +53,7 @@ struct Basis {
 
   Basis(const Options& options, const Coefficients& c, std::int64_t D)
       : p(options.p), reflects(options.normalize == Normalize::kStandardize) {
-    append_monomials(p, static_cast<int>(reflects ? D : D + 1), c, {}, 0, monomials);
+    append_monomials(p, static_cast<int>(reflects ? D : D + 1), c, {}, monomials);
     mask.assign(monomials.size(), Acc(1));
   }
 

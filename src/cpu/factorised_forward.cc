@@ -167,8 +167,10 @@ class FactorisedForward {
           keys[i].weight || !padded_rows ? keys[i].weight : shared.keys.weight + i * kPanel};
       const auto delta = (static_cast<std::int64_t>(i) - static_cast<std::int64_t>(panel)) *
                          static_cast<std::int64_t>(kPanel);
-      forward_block(call_, q, k, shape_.K, shape_.E, delta, i > chunk, w.S);
-      if (shape_.drops_features) {  // g is right; ot starts again
+      // Of scores, dropout of features takes g alone.
+      forward_block(call_, q, k, shape_.K, shape_.drops_features ? 0 : shape_.E, delta, i > chunk,
+                    w.S);
+      if (shape_.drops_features) {
         masked_scores<Lanes::kQueries>(shape_.table, shared.weight.masked,
                                        {k.x, nullptr, k.n, q.x, nullptr, q.n}, k.key_weight, delta,
                                        w.S, w.features, w.features + kPanel * kPanel);

@@ -41,7 +41,8 @@ inline constexpr double kNormFloor = 1e-24;  // likewise for a zero token under 
 template <class T>
 inline constexpr T kShrink = sizeof(T) == 4 ? T(0x1p-70) : T(0x1p-540);
 
-/// Calls visit(d, vector) with lane j = x[token j][d], for up to kLanes tokens and every d < D.
+/// Calls visit(d, d % 2, vector) with lane j = x[token j][d], for up to kLanes tokens and every d < D. The parity is
+/// known when compiled, so that two sums in turn stay in registers.
 template <class T, class Visit>
 HWY_INLINE void for_each_column(const T* x, std::size_t stride, std::size_t tokens, std::size_t D,
                                 const Visit& visit) {
@@ -61,9 +62,9 @@ HWY_INLINE void for_each_column(const T* x, std::size_t stride, std::size_t toke
     const std::size_t count = D - d0 < L ? D - d0 : L;
     if (count == L) {
       HWY_UNROLL(16)
-      for (std::size_t i = 0; i < L; ++i) visit(d0 + i, r[i]);
+      for (std::size_t i = 0; i < L; ++i) visit(d0 + i, i % 2, r[i]);
     } else {
-      for (std::size_t i = 0; i < count; ++i) visit(d0 + i, r[i]);
+      for (std::size_t i = 0; i < count; ++i) visit(d0 + i, i % 2, r[i]);
     }
   }
 }
@@ -110,7 +111,7 @@ HWY_NOINLINE void pack_plain(const T* x, std::size_t stride, std::size_t n, std:
   const Tag<T> d_tag;
   for (std::size_t lane = 0; lane < kPanel; lane += kLanes<T>) {
     for_each_column(x, stride, tokens_from<T>(n, lane), D,
-                    [&](std::size_t d, Vec<T> column)
+                    [&](std::size_t d, std::size_t, Vec<T> column)
                         HWY_ATTR { hn::StoreU(column, d_tag, X + d * kPanel + lane); });
     zero_lanes(X, D, round_up(D, kRows), lane);
     x += kLanes<T> * stride;
@@ -140,51 +141,69 @@ struct Kappa {
   bool reflects() const { return normalize == Normalize::kStandardize; }
 };
 
-/// x in X [D][kPanel], one vector of lanes, to x'' (slot 0 undefined); returns 1 / sqrt(var + eps).
+/// Sums over the channels of one vector of tokens, about their first channel, made while columns are transposed. One
+/// pass is accurate unless the first channel is far out, and knows when it is.
 template <class T>
-HWY_INLINE Vec<T> standardize_lanes(T* column, std::size_t D, T scale) {
+struct ColumnSums {
+  Vec<T> first, sum[2], square[2];
+
+  ColumnSums() {
+    const auto zero = hn::Zero(Tag<T>());
+    first = sum[0] = sum[1] = square[0] = square[1] = zero;
+  }
+  /// x_d - x_0, counted.
+  HWY_INLINE Vec<T> add(std::size_t d, std::size_t parity, Vec<T> x) {
+    if (d == 0) first = x;
+    const auto c = hn::Sub(x, first);
+    sum[parity] = hn::Add(sum[parity], c);
+    square[parity] = hn::MulAdd(c, c, square[parity]);
+    return c;
+  }
+};
+
+/// x - x_0 in X [D][kPanel], one vector of lanes, to x'' (slot 0 undefined); returns 1 / sqrt(var + eps).
+template <class T>
+HWY_INLINE Vec<T> standardize_lanes(const T* x, std::size_t stride, std::size_t tokens, T* column,
+                                    std::size_t D, T scale, const ColumnSums<T>& sums) {
   const Tag<T> d_tag;
   const auto per_dim = hn::Set(d_tag, T{1} / static_cast<T>(D));
   const T root = std::sqrt(static_cast<T>(D));
   const auto reflect = hn::Set(d_tag, D > 1 ? T{1} / (root - T{1}) : T{0});
-  const auto mean_of = [&](Vec<T> factor) HWY_ATTR {
-    Vec<T> sum[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
-    for (std::size_t d = 0; d < D; ++d) {
-      sum[d % 2] = hn::MulAdd(factor, hn::LoadU(d_tag, column + d * kPanel), sum[d % 2]);
-    }
-    return hn::Mul(hn::Add(sum[0], sum[1]), per_dim);
-  };
-  auto rest = hn::Zero(d_tag);  // sum of x - mean: zero but for the rounding of the mean
-  const auto variance_of = [&](Vec<T> factor, Vec<T> mean) HWY_ATTR {
-    Vec<T> square[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
-    rest = hn::Zero(d_tag);
-    for (std::size_t d = 0; d < D; ++d) {
-      const auto c = hn::MulSub(factor, hn::LoadU(d_tag, column + d * kPanel), mean);
-      rest = hn::Add(rest, c);
-      square[d % 2] = hn::MulAdd(c, c, square[d % 2]);
-    }
-    return hn::Mul(hn::Add(square[0], square[1]), per_dim);
-  };
   auto shrink = hn::Set(d_tag, T{1}), epsilon = hn::Set(d_tag, static_cast<T>(kVarianceFloor));
-  auto mean = mean_of(shrink), var = variance_of(shrink, mean);
+  auto mean = hn::Mul(hn::Add(sums.sum[0], sums.sum[1]), per_dim);
+  auto var = hn::NegMulAdd(mean, mean, hn::Mul(hn::Add(sums.square[0], sums.square[1]), per_dim));
+  auto rest = hn::Zero(d_tag);  // sum of c = x - mean: zero but for the rounding of the mean
+
+  // What is left of the difference must not be its rounding; and squares of huge tokens overflow.
+  const auto good = hn::Le(hn::Mul(mean, mean), hn::Mul(var, hn::Set(d_tag, T{4})));
   const auto finite = hn::Le(var, hn::Set(d_tag, std::numeric_limits<T>::max()));
-  if (HWY_UNLIKELY(!hn::AllTrue(d_tag, finite))) {
-    // The squares of these tokens overflow: shrink them first. Their eps is nothing beside var.
+  if (HWY_UNLIKELY(!hn::AllTrue(d_tag, hn::And(good, finite)))) {
+    // Huge tokens shrink first. Their eps is nothing beside var.
     shrink = hn::IfThenElse(finite, shrink, hn::Set(d_tag, kShrink<T>));
     epsilon = hn::IfThenElseZero(finite, epsilon);
-    mean = mean_of(shrink);
-    var = variance_of(shrink, mean);
+    mean = hn::Zero(d_tag);
+    for_each_column(x, stride, tokens, D, [&](std::size_t d, std::size_t, Vec<T> v) HWY_ATTR {
+      const auto small = hn::Mul(shrink, v);  // again from x: x - x_0 may have overflown
+      hn::StoreU(small, d_tag, column + d * kPanel);
+      mean = hn::MulAdd(small, per_dim, mean);
+    });
+    var = hn::Zero(d_tag);
+    for (std::size_t d = 0; d < D; ++d) {
+      const auto c = hn::Sub(hn::LoadU(d_tag, column + d * kPanel), mean);
+      rest = hn::Add(rest, c);
+      var = hn::MulAdd(hn::Mul(c, c), per_dim, var);
+    }
   }
   const auto inverse = hn::Div(hn::Set(d_tag, T{1}), hn::Sqrt(hn::Add(var, epsilon)));
   // With c = x - mean: x''_j = f (c_j + (c_0 - sum c / sqrt(D)) / (sqrt(D) - 1)). Leaving the sum out would let the
   // rounding of a large mean through.
   const auto f = hn::Mul(inverse, hn::Set(d_tag, scale));
-  const auto c_0 = hn::MulSub(shrink, hn::LoadU(d_tag, column), mean);
-  const auto x_0 = hn::Mul(f, hn::NegMulAdd(rest, hn::Set(d_tag, T{1} / root), c_0));
-  const auto reflected = hn::Mul(x_0, reflect);
+  const auto c_0 = hn::Sub(hn::LoadU(d_tag, column), mean);
+  const auto reflected = hn::Mul(hn::NegMulAdd(rest, hn::Set(d_tag, T{1} / root), c_0), reflect);
+  const auto shift = hn::Mul(f, hn::Sub(reflected, mean));
   for (std::size_t d = 1; d < D; ++d) {
-    const auto c = hn::MulSub(shrink, hn::LoadU(d_tag, column + d * kPanel), mean);
-    hn::StoreU(hn::MulAdd(c, f, reflected), d_tag, column + d * kPanel);
+    T* at = column + d * kPanel;
+    hn::StoreU(hn::MulAdd(f, hn::LoadU(d_tag, at), shift), d_tag, at);
   }
   return hn::Mul(inverse, shrink);
 }
@@ -194,12 +213,12 @@ template <class T>
 HWY_INLINE Vec<T> l2_lanes(T* column, std::size_t D, T scale) {
   const Tag<T> d_tag;
   const auto square_of = [&](Vec<T> factor) HWY_ATTR {
-    Vec<T> square[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
+    auto square = hn::Zero(d_tag);
     for (std::size_t d = 0; d < D; ++d) {
       const auto c = hn::Mul(factor, hn::LoadU(d_tag, column + d * kPanel));
-      square[d % 2] = hn::MulAdd(c, c, square[d % 2]);
+      square = hn::MulAdd(c, c, square);
     }
-    return hn::Add(square[0], square[1]);
+    return square;
   };
   auto shrink = hn::Set(d_tag, T{1}), epsilon = hn::Set(d_tag, static_cast<T>(kNormFloor));
   auto square = square_of(shrink);
@@ -237,15 +256,22 @@ HWY_NOINLINE void pack_kappa(const Kappa<T>& kappa, const T* x, std::size_t stri
       continue;
     }
     T* const column = X + first * kPanel + lane;
-    for_each_column(x, stride, tokens, D, [&](std::size_t d, Vec<T> v) HWY_ATTR {
-      hn::StoreU(v, d_tag, column + d * kPanel);
-    });
     auto factor = hn::Set(d_tag, T{1});
     if (kappa.normalize == Normalize::kStandardize) {
-      factor = standardize_lanes(column, D, kappa.scale);
-    } else if (kappa.normalize == Normalize::kL2) {
-      factor = l2_lanes(column, D, kappa.scale);
+      ColumnSums<T> sums;
+      for_each_column(x, stride, tokens, D,
+                      [&](std::size_t d, std::size_t parity, Vec<T> v) HWY_ATTR {
+                        hn::StoreU(sums.add(d, parity, v), d_tag, column + d * kPanel);
+                      });
+      factor = standardize_lanes(x, stride, tokens, column, D, kappa.scale, sums);
     } else {
+      for_each_column(x, stride, tokens, D, [&](std::size_t d, std::size_t, Vec<T> v) HWY_ATTR {
+        hn::StoreU(v, d_tag, column + d * kPanel);
+      });
+    }
+    if (kappa.normalize == Normalize::kL2) {
+      factor = l2_lanes(column, D, kappa.scale);
+    } else if (!kappa.reflects()) {
       for (std::size_t d = 0; d < D; ++d) {
         T* at = column + d * kPanel;
         hn::StoreU(hn::Mul(hn::Set(d_tag, kappa.scale), hn::LoadU(d_tag, at)), d_tag, at);
@@ -291,24 +317,29 @@ HWY_NOINLINE void unpack_kappa_gradient(const Kappa<T>& kappa, T* dX, const T* X
   for (std::size_t lane = 0; lane < n; lane += kLanes<T>) {
     auto along = hn::Zero(d_tag);
     if (projects) {
-      Vec<T> dot[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
-      for (std::size_t j = 1; j < K; ++j) {
-        const std::size_t at = j * kPanel + lane;
-        dot[j % 2] = hn::MulAdd(hn::LoadU(d_tag, X + at), hn::LoadU(d_tag, dX + at), dot[j % 2]);
+      auto dot = hn::Zero(d_tag), other = hn::Zero(d_tag);  // two, to hide the latency of one
+      std::size_t j = 1;
+      for (; j + 1 < K; j += 2) {
+        const std::size_t at = j * kPanel + lane, next = at + kPanel;
+        dot = hn::MulAdd(hn::LoadU(d_tag, X + at), hn::LoadU(d_tag, dX + at), dot);
+        other = hn::MulAdd(hn::LoadU(d_tag, X + next), hn::LoadU(d_tag, dX + next), other);
       }
-      along = hn::Mul(hn::Add(dot[0], dot[1]), shrink);
+      if (j < K)
+        dot = hn::MulAdd(hn::LoadU(d_tag, X + j * kPanel + lane),
+                         hn::LoadU(d_tag, dX + j * kPanel + lane), dot);
+      along = hn::Mul(hn::Add(dot, other), shrink);
     }
-    Vec<T> sum[2] = {hn::Zero(d_tag), hn::Zero(d_tag)};
+    auto sum = hn::Zero(d_tag);
     for (std::size_t j = 1; j < K; ++j) {
       const std::size_t at = j * kPanel + lane;
       const auto v =
           hn::NegMulAdd(hn::LoadU(d_tag, X + at), along, hn::Mul(scale, hn::LoadU(d_tag, dX + at)));
       hn::StoreU(v, d_tag, dX + at);
-      sum[j % 2] = hn::Add(sum[j % 2], v);
+      sum = hn::Add(sum, v);
     }
     auto reflected = hn::Zero(d_tag);
     if (kappa.reflects()) {
-      const auto total = hn::Mul(hn::Add(sum[0], sum[1]), hn::Set(d_tag, T{1} / root));
+      const auto total = hn::Mul(sum, hn::Set(d_tag, T{1} / root));
       reflected = hn::Mul(total, hn::Set(d_tag, D > 1 ? T{1} / (root - T{1}) : T{0}));
       hn::StoreU(hn::Add(total, reflected), d_tag,
                  dX + lane);  // so that every row subtracts `reflected`
