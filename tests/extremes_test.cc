@@ -150,7 +150,7 @@ void clamped_rows_are_constants() {
                         .p = p,
                         .causal = true,
                         .weights = Weights::kFractional});
-    problem.asked_scale = 1;
+    problem.base.scale = 1;
     const auto right = answer(problem);
     const auto gradient = gradient_answer(problem);
     ASSERT_GT(max_abs(right.truth.o), 1 / std::sqrt(kDenominatorFloor<T>));  // some row is clamped

@@ -2,10 +2,11 @@
 #pragma once
 #include <gtest/gtest.h>
 
-#include <optional>
+#include <limits>
 #include <ostream>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "fastmax/fastmax.h"
 #include "hwy/targets.h"
@@ -39,15 +40,25 @@ inline std::string case_name(const Case& c) {
          kWeightNames[static_cast<int>(c.weights)] + (c.layout == Layout::kBnhd ? "_bnhd" : "") +
          (c.chunk ? part("_chunk", c.chunk) : "");
 }
+/// What of the options a Case does not say.
+inline std::string options_name(const Options& o) {
+  static const char* const kNormalizeNames[] = {"", "_l2", "_none", "_maxnorm"};
+  static const char* const kDropoutNames[] = {"_quadratic", "_standard", "_token"};
+  return std::string(kNormalizeNames[static_cast<int>(o.normalize)]) + (o.scale ? "_scale" : "") +
+         (o.coefficients ? "_coefficients" : "") +
+         (o.dropout.rate > 0 ? kDropoutNames[static_cast<int>(o.dropout.mode)] : "");
+}
 inline void PrintTo(const Case& c, std::ostream* out) { *out << case_name(c); }
 
 template <class T>
 struct Outputs {
   Tensor<T> o, g;
+  std::vector<T> final_state;  ///< empty: none wanted
 };
 template <class T>
 struct Gradients {
   Tensor<T> dq, dk, dv;
+  std::vector<T> d_initial_state;
 };
 
 /// Twice the digits (long double: eleven bits more than double) to judge T by.
@@ -58,7 +69,8 @@ template <class T>
 struct Problem {
   Case c;
   Tensor<T> q, k, v, d_o, w;
-  std::optional<double> asked_scale;
+  Options base{.floor = Floor::kClamp};  ///< what the case does not say: scale, normalisation, ..
+  std::vector<T> initial_state, d_final_state;  ///< empty: the call has no state
 
   explicit Problem(const Case& c, unsigned seed = 1) : c(c) {
     std::mt19937 rng(seed);
@@ -74,23 +86,48 @@ struct Problem {
     for (std::int64_t b = 0; b < c.B; ++b)
       for (std::int64_t m = 0; m < c.M; ++m) w.bn().row(b)[m] = weight(b, m, rng);
     // With three channels or fewer many tokens are opposite, where an odd f has its root: stay away from it.
-    if (c.p % 2 == 1 && c.D <= 3) asked_scale = 0.25;
+    if (c.p % 2 == 1 && c.D <= 3) base.scale = 0.25;
   }
 
   Options options(Form form = Form::kAuto) const {
-    return {.p = c.p,
-            .causal = c.causal,
-            .scale = asked_scale,
-            .form = form,
-            .chunk = c.chunk,
-            .floor = Floor::kClamp};
+    Options options = base;
+    options.p = c.p;
+    options.causal = c.causal;
+    options.form = form;
+    options.chunk = c.chunk;
+    return options;
+  }
+  StateView<T> state(std::vector<T>& data) const {
+    if (data.empty()) return {};
+    return {data.data(), c.B, c.Hkv, state_features(c.p, c.D), c.E};
+  }
+  /// Gives the call a state in, of `keys` earlier tokens, and a state out, with the gradient that comes through it.
+  void add_states(std::int64_t keys = 5) {
+    Case before = c;
+    before.N = 0;
+    before.M = keys;
+    before.weights = Weights::kNone;
+    Problem past(before, 77);
+    past.base = base;
+    const std::int64_t F = state_features(c.p, c.D);
+    initial_state.assign(c.B * c.Hkv * F * (c.E + 1), T(0));
+    Outputs<T> out = past.outputs();
+    out.final_state = initial_state;
+    reference::forward<Wide<T>>(past.args(out), past.options());
+    initial_state = out.final_state;
+    std::mt19937 rng(78);
+    std::normal_distribution<double> normal;
+    d_final_state = initial_state;
+    for (T& x : d_final_state) x = static_cast<T>(normal(rng));
   }
   Outputs<T> outputs() const {
-    return {Tensor<T>::nan(d_o.s, c.layout), Tensor<T>::nan({c.B, 1, c.H, c.N})};
+    return {Tensor<T>::nan(d_o.s, c.layout), Tensor<T>::nan({c.B, 1, c.H, c.N}),
+            std::vector<T>(initial_state.size(), std::numeric_limits<T>::quiet_NaN())};
   }
   Gradients<T> gradients() const {
     return {Tensor<T>::nan(q.s, c.layout), Tensor<T>::nan(k.s, c.layout),
-            Tensor<T>::nan(v.s, c.layout)};
+            Tensor<T>::nan(v.s, c.layout),
+            std::vector<T>(initial_state.size(), std::numeric_limits<T>::quiet_NaN())};
   }
   BnView<const T> key_weight() {
     return c.weights == Weights::kNone ? BnView<const T>{} : BnView<const T>(w.bn());
@@ -101,7 +138,9 @@ struct Problem {
             .v = v.view(),
             .key_weight = key_weight(),
             .o = out.o.view(),
-            .g = out.g.bhn()};
+            .g = out.g.bhn(),
+            .initial_state = state(initial_state),
+            .final_state = state(out.final_state)};
   }
   BackwardArgs<T> args(Outputs<T>& saved, Gradients<T>& out) {
     return {.q = q.view(),
@@ -113,7 +152,10 @@ struct Problem {
             .d_o = d_o.view(),
             .dq = out.dq.view(),
             .dk = out.dk.view(),
-            .dv = out.dv.view()};
+            .dv = out.dv.view(),
+            .initial_state = state(initial_state),
+            .d_final_state = state(d_final_state),
+            .d_initial_state = state(out.d_initial_state)};
   }
 
  private:

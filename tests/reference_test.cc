@@ -64,7 +64,8 @@ TEST(Reference, MatchesTwoTokensByHand) {
 
 TEST(Reference, ChannelsAreStandardised) {
   std::vector<double> x{1, 2, 3, 6, 5, 5, 5, 5};
-  const auto tokens = reference::standardize<double>(Rows<const double>{x.data(), 2, 4, 4});
+  const auto tokens =
+      reference::normalize<double>(Rows<const double>{x.data(), 2, 4, 4}, Normalize::kStandardize);
   const double std = std::sqrt(3.5 + 1e-6);  // mean 3, population variance (4 + 1 + 0 + 9) / 4
   EXPECT_DOUBLE_EQ(tokens[0][0], -2 / std);
   EXPECT_DOUBLE_EQ(tokens[0][3], 3 / std);
@@ -73,9 +74,9 @@ TEST(Reference, ChannelsAreStandardised) {
 
 TEST(Reference, CausalIsAlignedBottomRight) {
   Problem<double> problem({.N = 2, .M = 5, .causal = true});
-  const auto q = problem.q.view().head(0, 0), k = problem.k.view().head(0, 0);
+  auto out = problem.outputs();
   for (const std::int64_t n : {0, 1}) {
-    const auto a = reference::weights_row<double, double>(q, k, nullptr, n, problem.options());
+    const auto a = reference::weights_row<double>(problem.args(out), problem.options(), 0, 0, n);
     for (std::int64_t m = 0; m < 5; ++m) EXPECT_EQ(a[m] != 0, m <= n + 3) << n << " " << m;
   }
 }
@@ -88,9 +89,7 @@ TEST(Reference, RowsSumToOneAndGiveTheOutput) {
     reference::forward<double>(problem.args(out), problem.options());
     const auto v = problem.v.view().head(0, 0), o = out.o.view().head(0, 0);
     for (std::int64_t n = 0; n < 6; ++n) {
-      const auto a = reference::weights_row<double, double>(
-          problem.q.view().head(0, 0), problem.k.view().head(0, 0), problem.w.bn().row(0), n,
-          problem.options());
+      const auto a = reference::weights_row<double>(problem.args(out), problem.options(), 0, 0, n);
       EXPECT_NEAR(std::accumulate(a.begin(), a.end(), 0.0), 1, 1e-14);
       double o_0 = 0;
       for (std::int64_t m = 0; m < 9; ++m) o_0 += a[m] * v[m][0];
@@ -147,63 +146,124 @@ TEST(Reference, OddOrdersFloorTheDenominator) {
   }
 }
 
-class FiniteDifferences : public testing::TestWithParam<Case> {};
+struct GradientCase {
+  Case c;
+  Options base{.floor = Floor::kClamp};
+  bool states = false;
+};
+void PrintTo(const GradientCase& g, std::ostream* out) {
+  *out << case_name(g.c) << options_name(g.base) << (g.states ? "_states" : "");
+}
+class FiniteDifferences : public testing::TestWithParam<GradientCase> {};
 
-/// sum of o * d_o: the function whose gradient backward computes.
+/// sum of o * d_o, and of the final state times its gradient: the function whose gradient backward computes.
 double loss(Problem<double>& problem) {
   auto out = problem.outputs();
   reference::forward<double>(problem.args(out), problem.options());
   double sum = 0;
   for_each_pair(out.o.view(), problem.d_o.view(), [&](double o, double d_o) { sum += o * d_o; });
+  for (std::size_t i = 0; i < out.final_state.size(); ++i)
+    sum += out.final_state[i] * problem.d_final_state[i];
   return sum;
 }
 
 TEST_P(FiniteDifferences, AgreeWithTheGradient) {
-  Problem<double> problem(GetParam());
+  Problem<double> problem(GetParam().c);
+  problem.base = GetParam().base;
+  if (GetParam().states) problem.add_states();
   auto unread = problem.outputs();
   auto gradients = problem.gradients();
   reference::backward<double>(problem.args(unread, gradients), problem.options());
+  const auto check_one = [&](double& x, double dx, const char* name) {
+    const double h = 1e-4, x_0 = x;
+    double f[4];
+    const double steps[] = {-2, -1, 1, 2};
+    for (int i = 0; i < 4; ++i) {
+      x = x_0 + steps[i] * h;
+      f[i] = loss(problem);
+    }
+    x = x_0;
+    const double difference = (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h);  // error O(h^4)
+    EXPECT_NEAR(dx, difference, 1e-8 * (1 + std::abs(difference))) << name;
+  };
   const auto check = [&](Tensor<double>& x, Tensor<double>& dx, const char* name) {
-    for_each_pair(x.view(), dx.view(), [&](double& x_i, double dx_i) {
-      const double h = 1e-4, x_0 = x_i;
-      double f[4];
-      const double steps[] = {-2, -1, 1, 2};
-      for (int i = 0; i < 4; ++i) {
-        x_i = x_0 + steps[i] * h;
-        f[i] = loss(problem);
-      }
-      x_i = x_0;
-      const double difference = (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h);  // error O(h^4)
-      EXPECT_NEAR(dx_i, difference, 1e-8 * (1 + std::abs(difference))) << name;
-    });
+    for_each_pair(x.view(), dx.view(),
+                  [&](double& x_i, double dx_i) { check_one(x_i, dx_i, name); });
   };
   check(problem.q, gradients.dq, "dq");
   check(problem.k, gradients.dk, "dk");
   check(problem.v, gradients.dv, "dv");
+  for (std::size_t i = 0; i < problem.initial_state.size(); i += 3)
+    check_one(problem.initial_state[i], gradients.d_initial_state[i], "d_initial_state");
 }
 
-std::vector<Case> gradient_cases() {
-  std::vector<Case> cases;
+std::vector<GradientCase> gradient_cases() {
+  std::vector<GradientCase> cases;
   for (const int p : {1, 2, 3, 4})
     for (const bool causal : {false, true})
       for (const Weights weights : {Weights::kNone, Weights::kMask, Weights::kFractional})
-        cases.push_back({.B = 2,
-                         .H = 4,
-                         .Hkv = 2,
-                         .N = 4,
-                         .M = 5,
-                         .D = 5,
-                         .E = 3,
-                         .p = p,
-                         .causal = causal,
-                         .weights = weights});
-  cases.push_back({.N = 6, .M = 3, .D = 4, .E = 2});
-  cases.push_back({.N = 3, .M = 3, .D = 2, .E = 2, .p = 1, .causal = true});
-  cases.push_back({.N = 3, .M = 3, .D = 1, .E = 2});
+        cases.push_back({{.B = 2,
+                          .H = 4,
+                          .Hkv = 2,
+                          .N = 4,
+                          .M = 5,
+                          .D = 5,
+                          .E = 3,
+                          .p = p,
+                          .causal = causal,
+                          .weights = weights}});
+  cases.push_back({{.N = 6, .M = 3, .D = 4, .E = 2}});
+  cases.push_back({{.N = 3, .M = 3, .D = 2, .E = 2, .p = 1, .causal = true}, {.scale = 0.25}});
+  cases.push_back({{.N = 3, .M = 3, .D = 1, .E = 2}});
   return cases;
 }
 INSTANTIATE_TEST_SUITE_P(Reference, FiniteDifferences, testing::ValuesIn(gradient_cases()),
-                         [](const auto& info) { return case_name(info.param); });
+                         [](const auto& info) { return case_name(info.param.c); });
+
+/// Each option of one call at a time; their pairs are options_test.cc's.
+std::vector<GradientCase> option_cases() {
+  std::vector<GradientCase> cases;
+  for (const int p : {1, 2, 3, 4}) {
+    const Case c{.B = 2,
+                 .H = 2,
+                 .Hkv = 1,
+                 .N = 3,
+                 .M = 4,
+                 .D = 3,
+                 .E = 2,
+                 .p = p,
+                 .causal = true,
+                 .weights = Weights::kFractional};
+    Case unmasked = c;
+    unmasked.causal = false;
+    const Options base{.scale = 0.3, .floor = Floor::kClamp};
+    for (const Normalize normalize : {Normalize::kL2, Normalize::kNone, Normalize::kMaxNorm}) {
+      Options options = base;
+      options.normalize = normalize;
+      if (normalize == Normalize::kNone) options.scale = 0.05;  // odd f stays positive
+      cases.push_back({normalize == Normalize::kMaxNorm ? unmasked : c, options});
+    }
+    for (const DropoutMode mode :
+         {DropoutMode::kQuadratic, DropoutMode::kStandard, DropoutMode::kToken}) {
+      Options options = base;
+      options.dropout = {.rate = 0.4, .mode = mode, .seed = 3};
+      cases.push_back({c, options, mode == DropoutMode::kToken});
+      options.normalize = mode == DropoutMode::kToken ? Normalize::kMaxNorm : Normalize::kL2;
+      cases.push_back({unmasked, options});
+    }
+    for (const Normalize normalize : {Normalize::kStandardize, Normalize::kL2, Normalize::kNone}) {
+      Options options = base;
+      options.normalize = normalize;
+      if (normalize == Normalize::kNone) options.scale = 0.05;
+      cases.push_back({c, options, true});
+    }
+    Options options = base;
+    options.coefficients = {{1.5, 0.7, 0.2, 0.1, 0.3}};
+    cases.push_back({c, options, true});
+  }
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(EachOption, FiniteDifferences, testing::ValuesIn(option_cases()));
 
 }  // namespace
 }  // namespace fastmax

@@ -109,6 +109,17 @@ double max_abs_diff(const Tensor<T>& a, const Tensor<T>& b) {
   return worst;
 }
 
+/// The same for states.
+template <class T>
+double max_abs_diff(const std::vector<T>& a, const std::vector<T>& b) {
+  double worst = a.size() == b.size() ? 0 : std::numeric_limits<double>::quiet_NaN();
+  for (std::size_t i = 0; i < a.size() && !std::isnan(worst); ++i) {
+    const double diff = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
+    if (std::isnan(diff) || diff > worst) worst = diff;
+  }
+  return worst;
+}
+
 /// |a - b| / |b| in the 2-norm; NaN if any element is.
 template <class T>
 double rel_rms(const Tensor<T>& a, const Tensor<T>& b) {
