@@ -175,24 +175,28 @@ HWY_INLINE Vec<T> standardize_lanes(const T* x, std::size_t stride, std::size_t 
   auto rest = hn::Zero(d_tag);  // sum of c = x - mean: zero but for the rounding of the mean
 
   // What is left of the difference must not be its rounding; and squares of huge tokens overflow.
-  const auto good = hn::Le(hn::Mul(mean, mean), hn::Mul(var, hn::Set(d_tag, T{4})));
   const auto finite = hn::Le(var, hn::Set(d_tag, std::numeric_limits<T>::max()));
-  if (HWY_UNLIKELY(!hn::AllTrue(d_tag, hn::And(good, finite)))) {
-    // Huge tokens shrink first. Their eps is nothing beside var.
+  const auto good =
+      hn::And(finite, hn::Le(hn::Mul(mean, mean), hn::Mul(var, hn::Set(d_tag, T{4}))));
+  if (HWY_UNLIKELY(!hn::AllTrue(d_tag, good))) {
+    // Again from x, in two passes, for those tokens only: no token's bits depend on its neighbours. Huge ones shrink
+    // first, and their eps is nothing beside var.
     shrink = hn::IfThenElse(finite, shrink, hn::Set(d_tag, kShrink<T>));
     epsilon = hn::IfThenElseZero(finite, epsilon);
-    mean = hn::Zero(d_tag);
-    for_each_column(x, stride, tokens, D, [&](std::size_t d, std::size_t, Vec<T> v) HWY_ATTR {
-      const auto small = hn::Mul(shrink, v);  // again from x: x - x_0 may have overflown
-      hn::StoreU(small, d_tag, column + d * kPanel);
-      mean = hn::MulAdd(small, per_dim, mean);
+    auto center = hn::Zero(d_tag), spread = hn::Zero(d_tag);
+    for_each_column(x, stride, tokens, D, [&](std::size_t, std::size_t, Vec<T> v) HWY_ATTR {
+      center = hn::MulAdd(hn::Mul(shrink, v), per_dim, center);
     });
-    var = hn::Zero(d_tag);
-    for (std::size_t d = 0; d < D; ++d) {
-      const auto c = hn::Sub(hn::LoadU(d_tag, column + d * kPanel), mean);
+    for_each_column(x, stride, tokens, D, [&](std::size_t d, std::size_t, Vec<T> v) HWY_ATTR {
+      T* at = column + d * kPanel;
+      const auto c = hn::MulSub(shrink, v, center);
       rest = hn::Add(rest, c);
-      var = hn::MulAdd(hn::Mul(c, c), per_dim, var);
-    }
+      spread = hn::MulAdd(hn::Mul(c, c), per_dim, spread);
+      hn::StoreU(hn::IfThenElse(good, hn::LoadU(d_tag, at), c), d_tag, at);
+    });
+    rest = hn::IfThenZeroElse(good, rest);
+    mean = hn::IfThenElseZero(good, mean);
+    var = hn::IfThenElse(good, var, spread);
   }
   const auto inverse = hn::Div(hn::Set(d_tag, T{1}), hn::Sqrt(hn::Add(var, epsilon)));
   // With c = x - mean: x''_j = f (c_j + (c_0 - sum c / sqrt(D)) / (sqrt(D) - 1)). Leaving the sum out would let the
