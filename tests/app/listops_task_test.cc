@@ -66,6 +66,7 @@ TEST_F(ListopsTaskTest, BatchesAreFunctionsOfSeedAndStep) {
   const auto a = load_task(recipe()), b = load_task(recipe()),
              other = load_task(recipe({"seed=2"}));
   EXPECT_EQ(a->train_batch(0).tokens, b->train_batch(0).tokens);
+  EXPECT_NE(a->train_batch(0).tokens, a->train_batch(1000 / 32).tokens);  // the next epoch's first
   const Batch late = a->train_batch(100);  // in another epoch, without those between
   for (std::int64_t step = 1; step < 100; ++step) b->train_batch(step);
   EXPECT_EQ(late.tokens, b->train_batch(100).tokens);

@@ -327,6 +327,11 @@ def test_compare_keeps_finished_runs(listops, tmp_path):
             "speedup_over_softmax",
         } <= set(row)  # fmt: skip
         assert row["seeds"] == [1, 2]
+        files = [out / f"{row['attention']}-seed{seed}" / "result.json" for seed in (1, 2)]
+        runs = [json.loads(file.read_text()) for file in files]
+        accuracies = [result["test"]["accuracy"] for result in runs]
+        assert row["accuracy_mean"] == pytest.approx(sum(accuracies) / 2)
+        assert row["accuracy_std"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
     assert table["rows"][0]["speedup_over_softmax"] == 1
     markdown = (out / "table.md").read_text()
     assert "| softmax |" in markdown and "majority class" in markdown
