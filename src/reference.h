@@ -135,17 +135,20 @@ Row<Acc> row_of(const Head<Acc, T>& head, std::int64_t n) {
   return row;
 }
 
-/// Row n of the attention matrix of one head as it is applied, over all M keys.
+/// The attention matrix of one head as it is applied, [N][M].
 template <class Acc, class T>
-std::vector<Acc> weights_row(const ForwardArgs<T>& a, const Options& options, std::int64_t b,
-                             std::int64_t h, std::int64_t n) {
+std::vector<std::vector<Acc>> attention_weights(const ForwardArgs<T>& a, const Options& options,
+                                                std::int64_t b, std::int64_t h) {
   const Head<Acc, T> head(a, options, b, h, 0, drops_features(options.dropout));
-  const auto row = row_of(head, n);
-  std::vector<Acc> weights(head.k.N, Acc(0));
-  if (row.g != 0)
-    std::transform(row.numerator.begin(), row.numerator.end(), weights.begin(),
-                   [&](Acc x) { return x / row.g; });
-  return weights;
+  std::vector<std::vector<Acc>> matrix;
+  for (std::int64_t n = 0; n < head.q.N; ++n) {
+    const auto row = row_of(head, n);
+    matrix.emplace_back(head.k.N, Acc(0));
+    if (row.g != 0)
+      std::transform(row.numerator.begin(), row.numerator.end(), matrix[n].begin(),
+                     [&](Acc x) { return x / row.g; });
+  }
+  return matrix;
 }
 
 /// Writes o, g and the final state as asked. Returns the smallest denominator over the sum of its row's weights.

@@ -1,6 +1,7 @@
 #include "fastmax/state.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <iomanip>
 #include <sstream>
@@ -95,7 +96,7 @@ template <class T>
 void State<T>::add(const BhndView<const T>& k, const BhndView<const T>& v,
                    const BnView<const T>& key_weight, const Execution& execution) {
   const BhndView<const T> no_query{nullptr, B_, H_, 0, D_, 0, 0, 0};
-  const BhndView<T> no_output{nullptr, B_, H_, 0, E_, 0, 0, 0};
+  const BhndView<T> no_output{nullptr, B_, H_, 0, E_, E_, E_, E_};
   Options options = options_;
   options.causal = false;
   forward<T>({.q = no_query,
@@ -195,7 +196,14 @@ State<T> State<T>::load(const std::string& path) {
             "'");
     return x;
   };
-  Options options{.p = static_cast<int>(number("order")), .scale = number("scale")};
+  const double order = number("order"), scale = number("scale"), count = number("count");
+  require(order >= 1 && order <= 4, "order in 1..4 in ", path, ", got ", order);
+  require(scale > 0 && std::isfinite(scale), "scale > 0 and finite in ", path, ", got ", scale);
+  require(count >= 0 && count < 0x1p53, "count >= 0 in ", path, ", got ", count);
+  require(number("D") >= 1 && number("D") < 0x1p20, "D >= 1 in ", path, ", got ", number("D"));
+  require(number("E") == static_cast<double>(file.shape[3] - 1), "E == ", file.shape[3] - 1,
+          " as in the shape of ", path, ", got ", number("E"));
+  Options options{.p = static_cast<int>(order), .scale = scale};
   const std::string normalize = value("normalize");
   const auto* known = std::ranges::find(
       kNormalizeNames, normalize, [](const auto& entry) { return std::string(entry.second); });
@@ -214,7 +222,7 @@ State<T> State<T>::load(const std::string& path) {
               file.shape[3] - 1, options);
   require(state.F_ == file.shape[2], "F == C(D + p, p) = ", state.F_, " in ", path, ", got ",
           file.shape[2]);
-  state.count_ = static_cast<std::int64_t>(number("count"));
+  state.count_ = static_cast<std::int64_t>(count);
   std::memcpy(state.data_.data(), file.data.data(), file.data.size());
   return state;
 }

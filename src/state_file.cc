@@ -128,7 +128,10 @@ void write_state_file(const std::string& path, const std::string& dtype,
   }
   std::error_code error;
   std::filesystem::rename(temporary, path, error);
-  if (error) throw std::runtime_error("fastmax: cannot write " + path + ": " + error.message());
+  if (!error) return;
+  std::error_code ignored;
+  std::filesystem::remove(temporary, ignored);
+  throw std::runtime_error("fastmax: cannot write " + path + ": " + error.message());
 }
 
 StateFile read_state_file(const std::string& path) {

@@ -76,7 +76,8 @@ TEST(Reference, CausalIsAlignedBottomRight) {
   Problem<double> problem({.N = 2, .M = 5, .causal = true});
   auto out = problem.outputs();
   for (const std::int64_t n : {0, 1}) {
-    const auto a = reference::weights_row<double>(problem.args(out), problem.options(), 0, 0, n);
+    const auto a =
+        reference::attention_weights<double>(problem.args(out), problem.options(), 0, 0)[n];
     for (std::int64_t m = 0; m < 5; ++m) EXPECT_EQ(a[m] != 0, m <= n + 3) << n << " " << m;
   }
 }
@@ -89,7 +90,8 @@ TEST(Reference, RowsSumToOneAndGiveTheOutput) {
     reference::forward<double>(problem.args(out), problem.options());
     const auto v = problem.v.view().head(0, 0), o = out.o.view().head(0, 0);
     for (std::int64_t n = 0; n < 6; ++n) {
-      const auto a = reference::weights_row<double>(problem.args(out), problem.options(), 0, 0, n);
+      const auto a =
+          reference::attention_weights<double>(problem.args(out), problem.options(), 0, 0)[n];
       EXPECT_NEAR(std::accumulate(a.begin(), a.end(), 0.0), 1, 1e-14);
       double o_0 = 0;
       for (std::int64_t m = 0; m < 9; ++m) o_0 += a[m] * v[m][0];

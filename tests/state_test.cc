@@ -1,0 +1,451 @@
+// A state as a value: a past of any length, split, merged, stepped through, saved and loaded without a difference.
+// Gradients through initial and final states against the definition are options_test.cc's, for every pair of options.
+#include "fastmax/state.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/problem.h"
+#include "tests/rounding.h"
+#include "tests/support.h"
+
+namespace fastmax {
+namespace {
+using namespace testing_support;
+
+template <class T>
+BhndView<T> part(BhndView<T> x, std::int64_t from, std::int64_t to) {
+  x.data += from * x.stride_n;
+  x.N = to - from;
+  return x;
+}
+template <class T>
+BnView<const T> part(BnView<const T> x, std::int64_t from, std::int64_t to) {
+  if (x.data) x.data += from;
+  x.N = to - from;
+  return x;
+}
+
+struct StateCase {
+  Case c;
+  Options base{.floor = Floor::kClamp};
+};
+void PrintTo(const StateCase& s, std::ostream* out) {
+  *out << case_name(s.c) << options_name(s.base);
+}
+
+/// One long causal sequence with as many queries as keys; every normalisation that a state can have.
+std::vector<StateCase> state_cases() {
+  std::vector<StateCase> cases;
+  for (const int p : {1, 2, 3, 4})
+    for (const Normalize normalize : {Normalize::kStandardize, Normalize::kL2, Normalize::kNone}) {
+      const Case c{.B = 2,
+                   .H = 4,
+                   .Hkv = 2,
+                   .N = 150,
+                   .M = 150,
+                   .D = 5,
+                   .E = p == 2 ? 16 : 3,
+                   .p = p,
+                   .causal = true,
+                   .weights = p % 2 == 0 ? Weights::kFractional : Weights::kNone,
+                   .layout = Layout::kBnhd};
+      Options base{.normalize = normalize, .floor = Floor::kClamp};
+      if (normalize == Normalize::kNone) base.scale = 0.05;
+      cases.push_back({c, base});
+      base.coefficients = {{1.2, 0.6, 0.4, 0.1, 0.2}};
+      base.scale = normalize == Normalize::kNone ? 0.02 : 0.15;
+      cases.push_back({c, base});
+    }
+  cases.push_back({{.N = 70, .M = 70, .D = 1, .E = 1, .causal = true}});
+  return cases;
+}
+
+template <class T>
+State<T> empty_state(const Problem<T>& problem) {
+  const Case& c = problem.c;
+  return State<T>(c.B, c.Hkv, c.D, c.E, problem.options());
+}
+
+/// The state of all keys, from the definition, and how far from it rounding may lead.
+template <class T>
+struct WholeState {
+  std::vector<T> truth;
+  double tolerance;
+};
+template <class T>
+WholeState<T> whole_state(Problem<T>& problem) {
+  std::vector<T> zeros(empty_state(problem).view().size(), T(0));
+  Problem<T> with_state = problem;
+  with_state.initial_state = with_state.d_final_state = zeros;
+  auto right = answer(with_state);
+  return {right.truth.final_state, right.final_state};
+}
+template <class T>
+double distance(const State<T>& state, const WholeState<T>& whole) {
+  const auto view = state.view();
+  return max_abs_diff(std::vector<T>(view.data, view.data + view.size()), whole.truth);
+}
+
+class States : public testing::TestWithParam<StateCase> {};
+
+template <class T, class Check>
+void on_every_target(const StateCase& s, Check check) {
+  Problem<T> problem(s.c);
+  problem.base = s.base;
+  const auto right = answer(problem);
+  const auto whole = whole_state(problem);
+  for_each_target([&] { check(problem, right, whole); });
+}
+
+/// Prefill in parts: 3 times the tolerance of the whole, as three parts round apart.
+template <class T>
+void any_split_is_the_whole(const StateCase& s) {
+  on_every_target<T>(s, [](Problem<T>& problem, auto& right, auto& whole) {
+    const std::int64_t N = problem.c.N;
+    for (const std::vector<std::int64_t>& cuts :
+         {std::vector<std::int64_t>{0, N}, {0, 1, N}, {0, 64, N}, {0, 0, 7, 66, N - 1, N, N}}) {
+      State<T> state = empty_state(problem);
+      Tensor<T> o = Tensor<T>::nan(problem.d_o.s, problem.c.layout);
+      for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
+        const auto cut = [&](auto x) { return part(x, cuts[i], cuts[i + 1]); };
+        state.extend(cut(std::as_const(problem.q).view()), cut(std::as_const(problem.k).view()),
+                     cut(std::as_const(problem.v).view()), cut(o.view()),
+                     cut(problem.key_weight()));
+      }
+      EXPECT_EQ(state.count(), N);
+      EXPECT_LE(max_abs_diff(o, right.truth.o), 3 * right.o);
+      EXPECT_LE(distance(state, whole), 3 * whole.tolerance);
+      EXPECT_TRUE(o.padding_untouched());
+    }
+  });
+}
+TEST_P(States, AnySplitIsTheWholeInFloat) { any_split_is_the_whole<float>(GetParam()); }
+TEST_P(States, AnySplitIsTheWholeInDouble) { any_split_is_the_whole<double>(GetParam()); }
+
+/// Token by token is the full causal pass. Rounding: one at every token, in the worst case all of one sign.
+template <class T>
+void steps_are_the_causal_pass(const StateCase& s) {
+  StateCase unweighted = s;  // State::step has no weight
+  unweighted.c.weights = Weights::kNone;
+  on_every_target<T>(unweighted, [](Problem<T>& problem, auto& right, auto& whole) {
+    for (const int threads : {1, 3}) {
+      State<T> state = empty_state(problem);
+      Tensor<T> o = Tensor<T>::nan(problem.d_o.s, problem.c.layout);
+      for (std::int64_t n = 0; n < problem.c.N; ++n) {
+        const auto token = [&](auto x) { return part(x, n, n + 1); };
+        state.step(token(std::as_const(problem.q).view()), token(std::as_const(problem.k).view()),
+                   token(std::as_const(problem.v).view()), token(o.view()), {.threads = threads});
+      }
+      EXPECT_EQ(state.count(), problem.c.N);
+      EXPECT_LE(max_abs_diff(o, right.truth.o), 10 * right.o);
+      EXPECT_LE(distance(state, whole), 10 * whole.tolerance);
+      EXPECT_TRUE(o.padding_untouched());
+    }
+  });
+}
+TEST_P(States, StepsAreTheCausalPassInFloat) { steps_are_the_causal_pass<float>(GetParam()); }
+TEST_P(States, StepsAreTheCausalPassInDouble) { steps_are_the_causal_pass<double>(GetParam()); }
+
+// The free function takes a weight: 0 leaves the state as it was.
+TEST(Step, TakesAKeyWeight) {
+  Problem<double> problem(
+      {.N = 60, .M = 60, .D = 5, .E = 4, .causal = true, .weights = Weights::kFractional});
+  for (std::int64_t m : {3, 4, 20}) problem.w.bn().row(0)[m] = 0;
+  const auto right = answer(problem);
+  const auto whole = whole_state(problem);
+  State<double> state = empty_state(problem);
+  Tensor<double> o = Tensor<double>::nan(problem.d_o.s);
+  for (std::int64_t n = 0; n < 60; ++n) {
+    const std::vector<double> before(state.view().data, state.view().data + state.view().size());
+    const auto token = [&](auto x) { return part(x, n, n + 1); };
+    step<double>({.q = token(std::as_const(problem.q).view()),
+                  .k = token(std::as_const(problem.k).view()),
+                  .v = token(std::as_const(problem.v).view()),
+                  .key_weight = token(problem.key_weight()),
+                  .state = state.view(),
+                  .o = token(o.view())},
+                 problem.options());
+    if (problem.w.bn().row(0)[n] == 0) {
+      EXPECT_TRUE(std::equal(before.begin(), before.end(), state.view().data));
+    }
+  }
+  EXPECT_LE(max_abs_diff(o, right.truth.o), 10 * right.o);
+  EXPECT_LE(distance(state, whole), 10 * whole.tolerance);
+}
+
+/// add and query are unmasked attention; the order in which parts merge changes nothing but rounding.
+template <class T>
+void parts_merge_in_any_order(const StateCase& s) {
+  StateCase unmasked = s;
+  unmasked.c.causal = false;
+  unmasked.c.N = 40;
+  on_every_target<T>(unmasked, [](Problem<T>& problem, auto& right, auto& whole) {
+    const std::int64_t cuts[] = {0, 10, 11, 66, problem.c.M};
+    std::vector<State<T>> parts;
+    for (int i = 0; i < 4; ++i) {
+      parts.push_back(empty_state(problem));
+      const auto cut = [&](auto x) { return part(x, cuts[i], cuts[i + 1]); };
+      parts[i].add(cut(std::as_const(problem.k).view()), cut(std::as_const(problem.v).view()),
+                   cut(problem.key_weight()));
+    }
+    for (const std::vector<int>& order :
+         {std::vector<int>{0, 1, 2, 3}, {3, 1, 0, 2}, {2, 3, 1, 0}}) {
+      State<T> state = empty_state(problem);
+      for (const int i : order) state += parts[i];
+      Tensor<T> o = Tensor<T>::nan(problem.d_o.s, problem.c.layout);
+      std::as_const(state).query(std::as_const(problem.q).view(), o.view());
+      EXPECT_EQ(state.count(), problem.c.M);
+      EXPECT_LE(max_abs_diff(o, right.truth.o), 3 * right.o);
+      EXPECT_LE(distance(state, whole), 3 * whole.tolerance);
+    }
+  });
+}
+TEST_P(States, PartsMergeInAnyOrderInFloat) { parts_merge_in_any_order<float>(GetParam()); }
+TEST_P(States, PartsMergeInAnyOrderInDouble) { parts_merge_in_any_order<double>(GetParam()); }
+INSTANTIATE_TEST_SUITE_P(Core, States, testing::ValuesIn(state_cases()));
+
+// Nothing has been seen: zeros, not NaN.
+TEST(EmptyState, AnswersZeros) {
+  for (const int p : {1, 2}) {
+    Problem<float> problem({.N = 3, .M = 3, .p = p});
+    Tensor<float> o = Tensor<float>::nan(problem.d_o.s);
+    empty_state(problem).query(problem.q.view(), o.view());
+    EXPECT_EQ(max_abs(o), 0);
+  }
+}
+
+// Tokens that came one by one give the state of one call: the roundings of so many sums stay small beside it.
+TEST(Step, DriftsLittle) {
+  constexpr std::int64_t kTokens = 20000;
+  Problem<float> problem({.N = 1, .M = kTokens, .D = 4, .E = 3});
+  const auto whole = whole_state(problem);
+  State<float> state = empty_state(problem);
+  Tensor<float> o = Tensor<float>::nan(problem.d_o.s);
+  for (std::int64_t n = 0; n < kTokens; ++n)
+    state.step(std::as_const(problem.q).view(), part(std::as_const(problem.k).view(), n, n + 1),
+               part(std::as_const(problem.v).view(), n, n + 1), o.view(), serial());
+  double largest = 0;
+  for (const float x : whole.truth) largest = std::max(largest, std::abs(double(x)));
+  EXPECT_LE(distance(state, whole) / largest, 1e-5);
+}
+
+struct File {
+  std::string path = (std::filesystem::temp_directory_path() /
+                      ("fastmax_state_test_" + std::to_string(getpid()) + ".safetensors"))
+                         .string();
+  ~File() { std::filesystem::remove(path); }
+  std::string read() const {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  void write(const std::string& bytes) const {
+    std::ofstream(path, std::ios::binary).write(bytes.data(), std::ssize(bytes));
+  }
+};
+
+template <class T>
+State<T> some_state(Problem<T>& problem) {
+  State<T> state = empty_state(problem);
+  state.add(problem.k.view(), problem.v.view());
+  return state;
+}
+
+template <class T>
+void saved_is_loaded(Normalize normalize, bool coefficients) {
+  File file;
+  Problem<T> problem({.B = 2, .H = 4, .Hkv = 2, .N = 5, .M = 30, .D = 5, .E = 3, .p = 3});
+  problem.base.normalize = normalize;
+  problem.base.scale = 0.1 + 1e-17;
+  if (coefficients) problem.base.coefficients = {{1, 0.1, 1.0 / 3, 0.2, 0}};
+  const State<T> state = some_state(problem);
+  state.save(file.path);
+  const State<T> loaded = State<T>::load(file.path);
+  ASSERT_EQ(loaded.view().size(), state.view().size());
+  EXPECT_EQ(std::memcmp(loaded.view().data, state.view().data, state.view().size() * sizeof(T)), 0);
+  EXPECT_EQ(loaded.count(), 30);
+  EXPECT_EQ(loaded.D(), 5);
+  EXPECT_EQ(loaded.view().B, 2);
+  EXPECT_EQ(loaded.view().H, 2);
+  EXPECT_EQ(loaded.view().E, 3);
+  EXPECT_EQ(loaded.options().p, 3);
+  EXPECT_EQ(loaded.options().normalize, normalize);
+  EXPECT_EQ(loaded.options().scale, state.options().scale);
+  EXPECT_EQ(loaded.options().coefficients.has_value(), coefficients);
+  for (int l = 0; coefficients && l <= 3; ++l)
+    EXPECT_EQ((*loaded.options().coefficients)[l], (*problem.base.coefficients)[l]);
+  Tensor<T> a = Tensor<T>::nan(problem.d_o.s), b = a;
+  Problem<T> asks = problem;
+  state.query(std::as_const(asks.q).view(), a.view());
+  loaded.query(std::as_const(asks.q).view(), b.view());
+  EXPECT_TRUE(same_bits(a, b));
+  State<T> sum = loaded;  // it adds up with what it was saved from
+  sum += state;
+  EXPECT_EQ(sum.count(), 60);
+}
+TEST(StateFile, SavedIsLoaded) {
+  for (const Normalize normalize : {Normalize::kStandardize, Normalize::kL2, Normalize::kNone})
+    for (const bool coefficients : {false, true}) {
+      saved_is_loaded<float>(normalize, coefficients);
+      saved_is_loaded<double>(normalize, coefficients);
+    }
+}
+
+// The layout others read: eight bytes of length, JSON, the numbers.
+TEST(StateFile, IsReadableSafetensors) {
+  File file;
+  Problem<float> problem({.N = 1, .M = 4, .D = 2, .E = 1});
+  const State<float> state = some_state(problem);
+  state.save(file.path);
+  const std::string bytes = file.read();
+  std::uint64_t length = 0;
+  ASSERT_GE(bytes.size(), 8u);
+  std::memcpy(&length, bytes.data(), 8);
+  EXPECT_EQ((8 + length) % 8, 0u);
+  ASSERT_EQ(bytes.size(), 8 + length + state.view().size() * 4);
+  std::string header = bytes.substr(8, length);
+  header.erase(header.find_last_not_of(' ') + 1);
+  EXPECT_EQ(header,
+            R"({"__metadata__":{"D":"2","E":"1","count":"4","normalize":"standardize","order":"2",)"
+            R"("scale":"1"},"state":{"dtype":"F32","shape":[1,1,6,2],"data_offsets":[0,48]}})");
+  EXPECT_EQ(std::memcmp(bytes.data() + 8 + length, state.view().data, 48), 0);
+  // Row 0 is the constant's: the sum of the values, and the number of the keys.
+  double sum = 0;
+  for (std::int64_t m = 0; m < 4; ++m) sum += problem.v.view().head(0, 0)[m][0];
+  EXPECT_NEAR(state.view().data[0], sum, 1e-5);
+  EXPECT_EQ(state.view().data[1], 4);
+}
+
+/// Row by row, against features written out by hand: kappa = [1, x''_1, x''_2] for D = 3, p = 2.
+TEST(StateLayout, IsThatOfTheDocumentation) {
+  Problem<double> problem({.N = 1, .M = 1, .D = 3, .E = 1});
+  double* k = problem.k.view().head(0, 0)[0].data();
+  const double token[] = {1, 5, 3};
+  std::copy(token, token + 3, k);
+  problem.v.view().head(0, 0)[0][0] = 7;
+  const double sigma = std::sqrt(8.0 / 3 + 1e-6), x0 = -2 / sigma, x1 = 2 / sigma, x2 = 0;
+  const double a = x1 + x0 / (std::sqrt(3.0) - 1), b = x2 + x0 / (std::sqrt(3.0) - 1);
+  const double rows[] = {1, a, b, a * a, a * b, b * b, 0, 0, 0, 0};
+  const State<double> reflected = some_state(problem);
+  ASSERT_EQ(reflected.view().F, 10);
+  for (int f = 0; f < 10; ++f) {
+    EXPECT_NEAR(reflected.view().data[2 * f], 7 * rows[f], 1e-13) << f;
+    EXPECT_NEAR(reflected.view().data[2 * f + 1], rows[f], 1e-13) << f;
+  }
+  problem.base.normalize = Normalize::kNone;
+  const State<double> bare = some_state(problem);
+  const double bare_rows[] = {1, 1, 5, 3, 1, 5, 3, 25, 15, 9};
+  for (int f = 0; f < 10; ++f) EXPECT_EQ(bare.view().data[2 * f + 1], bare_rows[f]) << f;
+}
+
+/// One Error of one line that names the file.
+void refuses(const File& file, const std::string& about) {
+  try {
+    State<float>::load(file.path);
+    ADD_FAILURE() << "loads what is damaged: " << about;
+  } catch (const Error& e) {
+    const std::string what = e.what();
+    EXPECT_NE(what.find(file.path), std::string::npos) << what;
+    EXPECT_NE(what.find(about), std::string::npos) << what;
+    EXPECT_EQ(what.find('\n'), std::string::npos) << what;
+  }
+}
+
+TEST(StateFile, DamageIsSaid) {
+  File file;
+  Problem<float> problem({.N = 1, .M = 4, .D = 2, .E = 1});
+  some_state(problem).save(file.path);
+  const std::string good = file.read();
+  std::uint64_t length = 0;
+  std::memcpy(&length, good.data(), 8);
+  const auto with_header = [&](const std::function<void(std::string&)>& change) {
+    std::string header = good.substr(8, length);
+    change(header);
+    const std::uint64_t size = header.size();
+    file.write(std::string(reinterpret_cast<const char*>(&size), 8) + header +
+               good.substr(8 + length));
+  };
+  const auto replaced = [&](const std::string& from, const std::string& to) {
+    with_header([&](std::string& header) {
+      ASSERT_NE(header.find(from), std::string::npos) << from;
+      header.replace(header.find(from), from.size(), to);
+    });
+  };
+  file.write("");
+  refuses(file, "safetensors");
+  file.write(good.substr(0, 5));
+  refuses(file, "safetensors");
+  file.write(good.substr(0, 8 + length / 2));
+  refuses(file, "truncated");
+  file.write(good.substr(0, good.size() - 1));
+  refuses(file, "bytes of data");
+  file.write(good + "x");
+  refuses(file, "more");
+  file.write("a text file, and a long one");
+  refuses(file, "safetensors");
+  replaced("F32", "F16");
+  refuses(file, "dtype");
+  replaced("[1,1,6,2]", "[1,1,3,4]");
+  refuses(file, "E == 3");
+  replaced("[1,1,6,2]", "[1,2,3,2]");
+  refuses(file, "C(D + p, p)");
+  replaced("[1,1,6,2]", "[1,6,2]");
+  refuses(file, "dimensions");
+  replaced("[0,48]", "[0,40]");
+  refuses(file, "data_offsets");
+  replaced("\"D\":\"2\"", "\"D\":\"3\"");
+  refuses(file, "C(D + p, p)");
+  replaced("\"D\":\"2\"", "\"D\":\"two\"");
+  refuses(file, "'D'");
+  replaced("\"D\":\"2\",", "");
+  refuses(file, "'D'");
+  replaced("\"E\":\"1\"", "\"E\":\"2\"");
+  refuses(file, "E == 1");
+  replaced("standardize", "max_norm");
+  refuses(file, "normalize");
+  replaced("\"order\":\"2\"", "\"order\":\"9\"");
+  refuses(file, "order in 1..4");
+  replaced("\"scale\":\"1\"", "\"scale\":\"-1\"");
+  refuses(file, "scale");
+  replaced("\"count\":\"4\"", "\"count\":\"-4\"");
+  refuses(file, "count");
+  replaced("\"state\"", "\"weights\"");
+  refuses(file, "'state'");
+  with_header([](std::string& header) { header[0] = '['; });
+  refuses(file, "'{'");
+  file.write(good);
+  EXPECT_NO_THROW(State<float>::load(file.path));
+  EXPECT_THROW(State<double>::load(file.path), Error);
+}
+
+TEST(StateFile, WhatCannotBeOpenedIsSaid) {
+  Problem<float> problem({.N = 1, .M = 4});
+  EXPECT_THROW(State<float>::load("/nowhere/at/all"), std::runtime_error);
+  EXPECT_THROW(some_state(problem).save("/nowhere/at/all"), std::runtime_error);
+}
+
+/// Nothing half-written: neither the name nor a temporary one.
+TEST(StateFile, FailedSavesLeaveNothing) {
+  const auto folder =
+      std::filesystem::temp_directory_path() / ("fastmax_state_folder_" + std::to_string(getpid()));
+  std::filesystem::create_directories(folder / "target" / "inside");  // a folder cannot be replaced
+  Problem<float> problem({.N = 1, .M = 4});
+  EXPECT_THROW(some_state(problem).save((folder / "target").string()), std::runtime_error);
+  int entries = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder)) ++entries;
+  EXPECT_EQ(entries, 1);
+  std::filesystem::remove_all(folder);
+}
+
+}  // namespace
+}  // namespace fastmax
