@@ -13,14 +13,26 @@ HWY_BEFORE_NAMESPACE();
 namespace fastmax::cpu::HWY_NAMESPACE {
 
 using F32 = Tag<float>;
-using F16 = hn::Rebind<hwy::float16_t, F32>;
 using U16 = hn::Rebind<std::uint16_t, F32>;
 using U32 = hn::RebindToUnsigned<F32>;
 using I32 = hn::RebindToSigned<F32>;
 
 /// kLanes elements at p.
 HWY_INLINE Vec<float> load(const Float16* p) {
-  return hn::PromoteTo(F32(), hn::LoadU(F16(), reinterpret_cast<const hwy::float16_t*>(p)));
+  // Half precision is done in integers: without instructions of its own, Highway 1.0.3 truncates, and has no infinity
+  // and no NaN. The exponent moves from bias 15 to 127; subnormals become normal by a subtraction.
+  const I32 d;
+  const auto bits = hn::BitCast(
+      d, hn::PromoteTo(U32(), hn::LoadU(U16(), reinterpret_cast<const std::uint16_t*>(p))));
+  const auto sign = hn::ShiftLeft<16>(hn::And(bits, hn::Set(d, 0x8000)));
+  const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(d, 0x7FFF)));
+  const auto normal = hn::Add(magnitude, hn::Set(d, 112 << 23));
+  const auto shifted = hn::BitCast(F32(), hn::Add(magnitude, hn::Set(d, 113 << 23)));
+  const auto subnormal = hn::BitCast(d, hn::Sub(shifted, hn::Set(F32(), 0x1p-14f)));
+  const auto special = hn::Add(normal, hn::Set(d, 112 << 23));
+  const auto finite = hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, 1 << 23)), subnormal, normal);
+  const auto value = hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, 31 << 23)), finite, special);
+  return hn::BitCast(F32(), hn::Or(value, sign));
 }
 HWY_INLINE Vec<float> load(const BFloat16* p) {
   const auto bits = hn::LoadU(U16(), reinterpret_cast<const std::uint16_t*>(p));
@@ -30,7 +42,23 @@ HWY_INLINE Vec<float> load(const float* p) { return hn::LoadU(F32(), p); }
 
 HWY_INLINE void store(Vec<float> v, float* p) { hn::StoreU(v, F32(), p); }
 HWY_INLINE void store(Vec<float> v, Float16* p) {
-  hn::StoreU(hn::DemoteTo(F16(), v), F16(), reinterpret_cast<hwy::float16_t*>(p));
+  // To the nearest, ties to even. Below 2^-14 halves are multiples of 2^-24, the last bit of a float in [1/2, 1).
+  const I32 d;
+  const auto bits = hn::BitCast(d, v);
+  const auto magnitude = hn::And(bits, hn::Set(d, 0x7FFFFFFF));
+  const auto sign = hn::And(hn::ShiftRight<16>(bits), hn::Set(d, 0x8000));
+  const auto half = hn::Set(F32(), 0.5f);
+  const auto subnormal =
+      hn::Sub(hn::BitCast(d, hn::Add(hn::BitCast(F32(), magnitude), half)), hn::BitCast(d, half));
+  const auto odd = hn::And(hn::ShiftRight<13>(magnitude), hn::Set(d, 1));
+  const auto normal = hn::ShiftRight<13>(
+      hn::Add(magnitude, hn::Sub(hn::Add(odd, hn::Set(d, 0xFFF)), hn::Set(d, 112 << 23))));
+  const auto finite = hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, 113 << 23)), subnormal, normal);
+  const auto special = hn::IfThenElse(hn::Gt(magnitude, hn::Set(d, 0x7F800000)), hn::Set(d, 0x7E00),
+                                      hn::Set(d, 0x7C00));
+  const auto overflows = hn::Gt(magnitude, hn::Set(d, 0x477FEFFF));  // 65520 and more
+  const auto value = hn::Or(sign, hn::IfThenElse(overflows, special, finite));
+  hn::StoreU(hn::DemoteTo(U16(), value), U16(), reinterpret_cast<std::uint16_t*>(p));
 }
 HWY_INLINE void store(Vec<float> v, BFloat16* p) {
   // Half a unit of the last kept bit, less one where that bit is even; a NaN stays one.
