@@ -3,11 +3,15 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "fastmax/fastmax.h"
+#include "fastmax/state.h"
 #include "tests/problem.h"
 #include "tests/support.h"
 
@@ -156,8 +160,8 @@ TEST(Errors, StridesThatMakeNoSense) {
 }
 
 TEST(Errors, KeyWeights) {
-  for (const float bad :
-       {-0.25f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
+  for (const float bad : {-0.25f, std::numeric_limits<float>::quiet_NaN(),
+                          std::numeric_limits<float>::infinity(), 0x1.1p40f})
     both_reject("key_weight",
                 [&](auto&, Options&, Inputs& in) { in.problem.w.bn().row(1)[4] = bad; });
 }
@@ -174,6 +178,222 @@ TEST(Errors, Options) {
     both_reject("scale", [&](auto&, Options& o, Inputs&) { o.scale = scale; });
   for (const int chunk : {-64, 1, 100})
     both_reject("chunk", [&](auto&, Options& o, Inputs&) { o.chunk = chunk; });
+}
+
+TEST(Errors, Normalizations) {
+  both_reject("kMaxNorm when causal", [](auto&, Options& o, Inputs&) {
+    o.normalize = Normalize::kMaxNorm;
+    o.causal = true;
+  });
+  for (const int p : {1, 3})
+    both_reject("explicit scale", [&](auto&, Options& o, Inputs&) {
+      o.normalize = Normalize::kNone;
+      o.p = p;
+      o.scale.reset();
+    });
+  for (const int p : {1, 3})
+    EXPECT_TRUE(rejects("explicit scale", [&] { default_scale(p, 4, Normalize::kNone); }));
+}
+
+TEST(Errors, Coefficients) {
+  const auto reject = [](std::array<double, 5> c) {
+    both_reject("coefficients", [&](auto&, Options& o, Inputs&) { o.coefficients = c; });
+  };
+  reject({1, 1, 0, 1, 1});  // c_p = 0 is another order
+  reject({0, 1, 1, 0, 0});
+  reject({-1, 1, 1, 0, 0});
+  reject({1, std::numeric_limits<double>::quiet_NaN(), 1, 0, 0});
+  reject({1, 1, std::numeric_limits<double>::infinity(), 0, 0});
+}
+
+TEST(Errors, Dropout) {
+  for (const double rate : {-0.1, 1.0, 2.0, std::numeric_limits<double>::quiet_NaN()})
+    both_reject("dropout.rate", [&](auto&, Options& o, Inputs&) { o.dropout.rate = rate; });
+  for (const DropoutMode mode : {DropoutMode::kQuadratic, DropoutMode::kStandard})
+    both_reject("kDirect with dropout", [&](auto&, Options& o, Inputs&) {
+      o.dropout = {.rate = 0.1, .mode = mode};
+      o.form = Form::kDirect;
+    });
+}
+
+/// What is wrong with a state, as itself and with the options of its call.
+TEST(Errors, States) {
+  const auto reject = [](const std::string& name, auto spoil) {
+    std::vector<float> memory(4 * 15 * 7);
+    const StateView<float> good{memory.data(), 2, 2, 15, 6};
+    forward_rejects(name, [&](auto& a, Options& o, Inputs&) {
+      a.initial_state = good;
+      spoil(a.initial_state, o);
+    });
+    forward_rejects(name, [&](auto& a, Options& o, Inputs&) {
+      a.final_state = good;
+      spoil(a.final_state, o);
+    });
+    backward_rejects(name, [&](auto& a, Options& o, Inputs&) {
+      a.d_final_state = good;
+      spoil(a.d_final_state, o);
+    });
+    backward_rejects(name, [&](auto& a, Options& o, Inputs&) {
+      a.d_initial_state = good;
+      spoil(a.d_initial_state, o);
+    });
+  };
+  reject("state.B", [](auto& s, Options&) { s.B = 1; });
+  reject("state.H", [](auto& s, Options&) { s.H = 4; });
+  reject("state.F", [](auto& s, Options&) { s.F = 10; });
+  reject("state.F", [](auto&, Options& o) { o.p = 3; });  // a state of another order
+  reject("state.E", [](auto& s, Options&) { s.E = 5; });
+  reject("kDirect with a state", [](auto&, Options& o) { o.form = Form::kDirect; });
+  reject("kMaxNorm with a state", [](auto&, Options& o) { o.normalize = Normalize::kMaxNorm; });
+  reject("dropout of features", [](auto&, Options& o) { o.dropout.rate = 0.1; });
+  reject("coefficients other than 0", [](auto&, Options& o) {
+    o.coefficients = {{1, 0, 1, 0, 0}};
+  });
+}
+
+TEST(Errors, StatesOverOthersMemory) {
+  forward_rejects("final_state", [](auto& a, Options&, Inputs& in) {
+    in.problem.v.data.resize(4 * 15 * 7);
+    a.v.data = in.problem.v.data.data();
+    a.final_state = {in.problem.v.data.data(), 2, 2, 15, 6};
+  });
+}
+
+TEST(Errors, StateValues) {
+  const Options options;
+  EXPECT_TRUE(rejects("B and Hkv", [&] { State<float>(-1, 1, 4, 4, options); }));
+  EXPECT_TRUE(rejects("D", [&] { State<float>(1, 1, 0, 4, options); }));
+  EXPECT_TRUE(rejects("E", [&] { State<float>(1, 1, 4, 0, options); }));
+  EXPECT_TRUE(rejects("fits memory", [&] { State<float>(1 << 30, 1 << 30, 64, 64, options); }));
+  EXPECT_TRUE(rejects("p in 1..4", [&] { State<float>(1, 1, 4, 4, {.p = 5}); }));
+  EXPECT_TRUE(
+      rejects("kMaxNorm", [&] { State<float>(1, 1, 4, 4, {.normalize = Normalize::kMaxNorm}); }));
+  EXPECT_TRUE(rejects("dropout", [&] { State<float>(1, 1, 4, 4, {.dropout = {.rate = 0.1}}); }));
+  State<float> state(1, 1, 4, 4, options);
+  const auto add = [&](const State<float>& other) { return [&] { state += other; }; };
+  EXPECT_TRUE(rejects("one size", add(State<float>(1, 2, 4, 4, options))));
+  EXPECT_TRUE(rejects("one size", add(State<float>(1, 1, 5, 4, options))));
+  EXPECT_TRUE(rejects("one order", add(State<float>(1, 1, 4, 4, {.scale = 0.5}))));
+  EXPECT_TRUE(
+      rejects("normalisation", add(State<float>(1, 1, 4, 4, {.normalize = Normalize::kL2}))));
+  EXPECT_TRUE(rejects("one size", [&] {
+    State<float> other(1, 1, 4, 4, {.p = 1});
+    State<float> larger(1, 1, 4, 5, {.p = 1});
+    other += larger;
+  }));
+}
+
+TEST(Errors, Steps) {
+  std::vector<float> state(15 * 7), token(6), more(12);
+  const auto one = [&](std::int64_t D) { return contiguous<const float>(more.data(), 1, 1, 1, D); };
+  StepArgs<float> args{.q = one(4),
+                       .k = one(4),
+                       .v = one(6),
+                       .state = {state.data(), 1, 1, 15, 6},
+                       .o = contiguous(token.data(), 1, 1, 1, 6)};
+  EXPECT_NO_THROW(step(args));
+  EXPECT_TRUE(rejects("dropout", [&] { step(args, {.dropout = {.rate = 0.1}}); }));
+  EXPECT_TRUE(rejects("state.F", [&] { step(args, {.p = 1}); }));
+  StepArgs<float> two = args;
+  two.k.N = two.v.N = 2;
+  EXPECT_TRUE(rejects("one token", [&] { step(two); }));
+  StepArgs<float> none = args;
+  none.state.data = nullptr;
+  EXPECT_TRUE(rejects("a state", [&] { step(none); }));
+}
+
+struct PackedInputs {
+  Problem<float> problem{{.H = 2, .Hkv = 2, .N = 5, .M = 6}};
+  Outputs<float> out = problem.outputs();
+  Gradients<float> gradients = problem.gradients();
+  std::vector<std::int32_t> cu_q{0, 2, 5}, cu_k{0, 2, 6};
+  Options options = problem.options();
+};
+template <class Spoil>
+void sequences_reject(const std::string& name, Spoil spoil) {
+  SCOPED_TRACE(name);
+  PackedInputs in;
+  spoil(in);
+  const Sequences sequences{in.cu_q, in.cu_k};
+  EXPECT_TRUE(rejects(name, [&] { forward(in.problem.args(in.out), sequences, in.options); }));
+  EXPECT_TRUE(rejects(
+      name, [&] { backward(in.problem.args(in.out, in.gradients), sequences, in.options); }));
+  EXPECT_TRUE(in.out.o.all_nan() && in.out.g.all_nan() && in.gradients.dk.all_nan());
+}
+
+TEST(Errors, Sequences) {
+  sequences_reject("cu_q to begin", [](PackedInputs& in) { in.cu_q = {1, 2, 5}; });
+  sequences_reject("cu_q to begin", [](PackedInputs& in) { in.cu_q = {}; });
+  sequences_reject("cu_k to begin", [](PackedInputs& in) { in.cu_k = {0}; });
+  sequences_reject("cu_k not to decrease", [](PackedInputs& in) { in.cu_k = {0, 7, 6}; });
+  sequences_reject("cu_q to end at q.N", [](PackedInputs& in) { in.cu_q = {0, 2, 4}; });
+  sequences_reject("cu_k to end at k.N", [](PackedInputs& in) { in.cu_k = {0, 2, 7}; });
+  sequences_reject("one length", [](PackedInputs& in) { in.cu_k = {0, 6}; });
+  sequences_reject("no more queries than keys", [](PackedInputs& in) {
+    in.options.causal = true;
+    in.cu_k = {0, 1, 6};
+  });
+  sequences_reject("B == 1", [](PackedInputs& in) {
+    Case c = in.problem.c;
+    c.B = 2;
+    in.problem = Problem<float>(c);
+    in.out = in.problem.outputs();
+    in.gradients = in.problem.gradients();
+  });
+  PackedInputs in;  // states are one a sequence
+  std::vector<float> memory(3 * 2 * 15 * 5);
+  auto args = in.problem.args(in.out);
+  args.final_state = {memory.data(), 3, 2, 15, 4};
+  EXPECT_TRUE(rejects("number of sequences", [&] {
+    forward(args, Sequences{in.cu_q, in.cu_k}, in.options);
+  }));
+}
+
+TEST(Errors, AttentionWeights) {
+  Problem<float> problem(kValid);
+  Tensor<float> a = Tensor<float>::nan({2, 4, 2, 5});
+  const auto reject = [&](const std::string& name, auto spoil) {
+    std::vector<std::int64_t> rows{0, 2};
+    Options options = problem.options();
+    WeightsArgs<float> args{.q = problem.q.view(),
+                            .k = problem.k.view(),
+                            .key_weight = problem.key_weight(),
+                            .a = a.view()};
+    spoil(args, rows, options);
+    args.rows = rows;
+    EXPECT_TRUE(rejects(name, [&] { attention_weights(args, options); }));
+    EXPECT_TRUE(a.all_nan());
+  };
+  reject("rows", [](auto&, auto& rows, Options&) { rows[1] = 3; });
+  reject("rows", [](auto&, auto& rows, Options&) { rows[0] = -1; });
+  reject("a.N", [](auto&, auto& rows, Options&) { rows.push_back(0); });
+  reject("a.D", [](auto& args, auto&, Options&) { args.a.D = 4; });
+  reject("a.H", [](auto& args, auto&, Options&) { args.a.H = 2; });
+  reject("k.D", [](auto& args, auto&, Options&) { args.k.D = 3; });
+  reject("p in 1..4", [](auto&, auto&, Options& o) { o.p = 0; });
+  reject("a apart from q",
+         [&](auto& args, auto&, Options&) { args.a.data = problem.q.data.data(); });
+}
+
+/// Under Floor::kError a denominator at its floor is an error after the work.
+TEST(Errors, DenominatorsAtTheirFloor) {
+  Problem<float> problem({.N = 40, .M = 40, .D = 6, .E = 3, .p = 1, .causal = true});
+  Outputs<float> out = problem.outputs();
+  Options options = problem.options();
+  options.scale = 1;  // the paper's, far too large for p = 1
+  for (const auto& floor : {std::optional<Floor>(), std::optional<Floor>(Floor::kError)}) {
+    options.floor = floor;
+    EXPECT_TRUE(rejects("denominators above", [&] { forward(problem.args(out), options); }));
+    EXPECT_TRUE(rejects("denominators above", [&] {
+      const std::int32_t cu[] = {0, 40};
+      forward(problem.args(out), Sequences{cu, cu}, options);
+    }));
+  }
+  options.floor = Floor::kClamp;
+  EXPECT_NO_THROW(forward(problem.args(out), options));
+  options.floor.reset();
+  options.scale.reset();  // the default scale clamps
+  EXPECT_NO_THROW(forward(problem.args(out), options));
 }
 
 TEST(Errors, OutputsOverInputs) {
