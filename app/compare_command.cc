@@ -8,7 +8,7 @@
 #include "app/commands.h"
 #include "app/compare.h"
 #include "app/error.h"
-#include "app/model.h"
+#include "app/names.h"
 #include "app/recipe_options.h"
 
 namespace fastmax::app {
@@ -32,12 +32,8 @@ void refuse_repeats(std::vector<T> items, const std::string& option) {
 }
 
 void run(const CompareOptions& options) {
-  const auto& names = attention_names();
-  for (const std::string& attention : options.attention) {
-    if (std::find(names.begin(), names.end(), attention) != names.end()) continue;
-    std::string all;
-    for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
-    throw UsageError("--attention: expected some of " + all + ", got \"" + attention + "\"");
+  for (const std::string& name : options.attention) {
+    require_name("--attention", attention_names(), name);
   }
   refuse_repeats(options.attention, "--attention");
   refuse_repeats(options.seeds, "--seeds");

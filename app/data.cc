@@ -11,6 +11,7 @@
 #include "app/files.h"
 #include "app/listops_data.h"
 #include "app/listops_task.h"
+#include "app/names.h"
 #include "app/progress.h"
 #include "app/recipe_options.h"
 #include "app/table.h"
@@ -29,15 +30,6 @@ std::string percent(double share) {
   char buffer[32];
   std::snprintf(buffer, sizeof buffer, "%.1f %%", 100 * share);
   return buffer;
-}
-
-void check_task(const std::string& task) {
-  std::string all;
-  for (const std::string& name : task_names()) {
-    if (name == task) return;
-    all += (all.empty() ? "" : ", ") + name;
-  }
-  throw UsageError("TASK: expected one of " + all + ", got \"" + task + "\"");
 }
 
 void print(const nlohmann::ordered_json& s) {
@@ -75,7 +67,7 @@ nlohmann::ordered_json read_description(const fs::path& folder) {
 }
 
 void make(const DataOptions& options) {
-  check_task(options.task);
+  require_name("TASK", task_names(), options.task);
   if (options.task == "textfile") {
     throw UsageError(
         "expected a task with data of its own, textfile learns any file: fastmax train "
@@ -107,7 +99,7 @@ void make(const DataOptions& options) {
 }
 
 void fetch(const DataOptions& options) {
-  check_task(options.task);
+  require_name("TASK", task_names(), options.task);
   if (options.task == "textfile") {
     throw UsageError(
         "expected a task whose data is downloaded, textfile learns any file you have: "

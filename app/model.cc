@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "app/error.h"
 #include "fastmax/fastmax.h"
 #include "torch_ops/autograd.h"
 
@@ -17,22 +16,11 @@ constexpr std::int64_t kHidden = 128;  // of the classifier
 
 int fastmax_order(const std::string& attention) {
   const auto& names = attention_names();
-  const auto found = std::find(names.begin(), names.end(), attention);
-  if (found == names.end()) {
-    std::string all;
-    for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
-    throw UsageError("attention: expected one of " + all + ", got \"" + attention + "\"");
-  }
-  return static_cast<int>(found - names.begin());
+  require_name("attention", names, attention);
+  return static_cast<int>(std::find(names.begin(), names.end(), attention) - names.begin());
 }
 
 }  // namespace
-
-const std::vector<std::string>& attention_names() {
-  static const std::vector<std::string> names = {"softmax", "fastmax1", "fastmax2", "fastmax3",
-                                                 "fastmax4"};
-  return names;
-}
 
 std::optional<double> resolve_scale(const std::string& scale, int p, std::int64_t D) {
   if (scale == "default") return std::nullopt;

@@ -18,10 +18,9 @@
 #include <utility>
 #include <vector>
 
-namespace fastmax::app {
+#include "app/names.h"
 
-/// softmax, fastmax1 .. fastmax4.
-const std::vector<std::string>& attention_names();
+namespace fastmax::app {
 
 struct ModelConfig {
   std::string attention = "fastmax2";

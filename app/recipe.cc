@@ -11,61 +11,10 @@
 
 #include "app/error.h"
 #include "app/files.h"
+#include "app/recipe_keys.h"
 
 namespace fastmax::app {
 namespace {
-
-struct Range {
-  double least = 0, most = 1e9;
-};
-struct OneOf {
-  std::vector<std::string> names;
-};
-struct Text {};    // any string
-struct NumberOr {  // a positive number, or one of these words
-  std::vector<std::string> words;
-};
-
-const std::vector<std::string> kTasks = {"listops", "textfile"};
-
-// The one list of keys: reading, writing, checking and suggesting all walk it.
-template <class R, class Visit>
-void for_each_key(R& r, Visit&& key) {
-  const Range count{1, 1e9}, size{1, 65536}, counter{0, 1e9}, fraction{0, 1};
-  key("task", r.task, OneOf{kTasks});
-  key("seed", r.seed, Range{0, 9.007e15});
-  key("model.attention", r.model.attention,
-      OneOf{{"softmax", "fastmax1", "fastmax2", "fastmax3", "fastmax4"}});
-  key("model.layers", r.model.layers, Range{1, 1000});
-  key("model.heads", r.model.heads, size);
-  key("model.dim", r.model.dim, size);
-  key("model.mlp", r.model.mlp, size);
-  key("model.dropout", r.model.dropout, Range{0, 0.99});
-  key("model.scale", r.model.scale, NumberOr{{"default", "1/sqrt(D)", "1/D"}});
-  key("model.convolution", r.model.convolution, Range{0, 0});
-  key("model.positions", r.model.positions, OneOf{{"learned"}});
-  key("model.pool", r.model.pool, OneOf{{"tokens", "padded"}});
-  key("train.steps", r.train.steps, count);
-  key("train.batch", r.train.batch, Range{1, 1e6});
-  key("train.learning_rate", r.train.learning_rate, Range{0, 1e3});
-  key("train.warmup", r.train.warmup, counter);
-  key("train.warmup_from", r.train.warmup_from, fraction);
-  key("train.decay_to", r.train.decay_to, fraction);
-  key("train.beta1", r.train.beta1, Range{0, 0.999999});
-  key("train.beta2", r.train.beta2, Range{0, 0.999999});
-  key("train.epsilon", r.train.epsilon, Range{1e-30, 1});
-  key("train.weight_decay", r.train.weight_decay, Range{0, 1e3});
-  key("train.clip", r.train.clip, Range{0, 1e9});
-  key("train.clip_value", r.train.clip_value, Range{0, 1e9});
-  key("train.evaluate_every", r.train.evaluate_every, counter);
-  key("train.evaluate_examples", r.train.evaluate_examples, counter);
-  key("train.log_every", r.train.log_every, count);
-  key("train.checkpoint_seconds", r.train.checkpoint_seconds, Range{0, 30});
-  key("train.threads", r.train.threads, Range{0, 4096});
-  key("data.path", r.data.path, Text{});
-  key("data.variant", r.data.variant, OneOf{{"lra", "short"}});
-  key("data.length", r.data.length, Range{0, 1 << 24});
-}
 
 std::string number(double x) {
   std::ostringstream out;
@@ -83,12 +32,6 @@ std::string number(double x) {
     out << x;
   }
   return out.str();
-}
-
-std::string join(const std::vector<std::string>& names) {
-  std::string all;
-  for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
-  return all;
 }
 
 // A TOML basic string; toml++ itself would choose the rarer single quotes.
@@ -288,15 +231,15 @@ class Reader {
   static std::string expected(double, const Range& range) { return expectation(range, false); }
   static std::string expected(const std::string&, const Text&) { return "a string"; }
   static std::string expected(const std::string&, const OneOf& rule) {
-    return (rule.names.size() == 1 ? "" : "one of ") + join(rule.names);
+    return (rule.names.size() == 1 ? "" : "one of ") + listed(rule.names);
   }
   static std::string expected(const std::string&, const NumberOr& rule) {
-    return "a positive number or one of " + join(rule.words);
+    return "a positive number or one of " + listed(rule.words);
   }
 
   // What depends on more than one key.
   void finish(Recipe& r) const {
-    if (r.task.empty()) fail("task", "expected one of " + join(kTasks) + ", got nothing");
+    if (r.task.empty()) fail("task", "expected one of " + listed(task_names()) + ", got nothing");
     if (r.model.dim % r.model.heads != 0) {
       fail("model.heads",
            text("expected a divisor of model.dim = ", r.model.dim, ", got ", r.model.heads));
@@ -316,8 +259,6 @@ class Reader {
 };
 
 }  // namespace
-
-const std::vector<std::string>& task_names() { return kTasks; }
 
 Recipe parse_recipe(const std::string& toml, const std::string& name,
                     const std::vector<std::string>& settings) {
@@ -349,6 +290,19 @@ std::string write_recipe(const Recipe& recipe) {
     out << "\n";
   });
   return out.str();
+}
+
+std::optional<std::string> first_difference(const Recipe& there, const Recipe& here) {
+  std::istringstream a(write_recipe(there)), b(write_recipe(here));
+  std::string group;
+  for (std::string x, y; std::getline(a, x) && std::getline(b, y);) {
+    if (x.rfind('[', 0) == 0) group = x.substr(1, x.size() - 2) + ".";
+    if (x == y) continue;
+    const auto value = [](const std::string& line) { return line.substr(line.find(" = ") + 3); };
+    return text(group, x.substr(0, x.find(" = ")), " is ", value(x), " there and ", value(y),
+                " here");
+  }
+  return std::nullopt;
 }
 
 }  // namespace fastmax::app

@@ -3,6 +3,7 @@
 // whole, which is a recipe again.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -58,7 +59,7 @@ Recipe parse_recipe(const std::string& toml, const std::string& name,
 /// TOML that parse_recipe reads back to the same recipe.
 std::string write_recipe(const Recipe& recipe);
 
-/// Tasks this program can train.
-const std::vector<std::string>& task_names();
+/// The first key whose value differs: "train.steps is 500 there and 1000 here".
+std::optional<std::string> first_difference(const Recipe& there, const Recipe& here);
 
 }  // namespace fastmax::app

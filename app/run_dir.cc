@@ -51,6 +51,20 @@ RunLock::RunLock(const RunDir& run)
 
 RunLock::~RunLock() { ::close(descriptor_); }
 
+void make_run_dir(const RunDir& run, const Recipe& recipe) {
+  const std::filesystem::path parent = run.path().parent_path();
+  if (!parent.empty()) make_folder(parent);
+  NewFolder folder(run.path());
+  const RunDir made(folder.path());
+  make_folder(made.checkpoint().parent_path());
+  write_file(made.recipe(), write_recipe(recipe));
+  write_file(made.metrics(), "");
+  if (!folder.commit()) {
+    throw UsageError("expected a new folder for the run, another process just made " +
+                     run.path().string());
+  }
+}
+
 ModelConfig model_config(const Recipe& recipe) {
   const TaskShape shape = task_shape(recipe);
   return {.attention = recipe.model.attention,

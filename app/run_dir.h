@@ -39,6 +39,9 @@ class RunDir {
   std::filesystem::path path_;
 };
 
+/// A run directory before its first step; it appears whole. Throws UsageError when another process was first.
+void make_run_dir(const RunDir& run, const Recipe& recipe);
+
 /// Held while a run writes: a second process that wants the same directory is refused (UsageError).
 class RunLock {
  public:

@@ -10,7 +10,6 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <sstream>
 
 #include "app/checkpoint.h"
 #include "app/error.h"
@@ -238,35 +237,6 @@ class Run {
   Clock::time_point saved_;
 };
 
-// A run directory before its first step; it appears whole.
-void start(const RunDir& dir, const Recipe& recipe) {
-  const fs::path parent = dir.path().parent_path();
-  if (!parent.empty()) make_folder(parent);
-  NewFolder folder(dir.path());
-  const RunDir made(folder.path());
-  make_folder(made.checkpoint().parent_path());
-  write_file(made.recipe(), write_recipe(recipe));
-  write_file(made.metrics(), "");
-  if (!folder.commit()) {
-    throw UsageError("expected a new folder for the run, another process just made " +
-                     dir.path().string());
-  }
-}
-
-// The first key whose value differs, as "train.steps is 500 there and 1000 here".
-std::optional<std::string> difference(const Recipe& there, const Recipe& here) {
-  std::istringstream a(write_recipe(there)), b(write_recipe(here));
-  std::string group;
-  for (std::string x, y; std::getline(a, x) && std::getline(b, y);) {
-    if (x.rfind('[', 0) == 0) group = x.substr(1, x.size() - 2) + ".";
-    if (x == y) continue;
-    const auto value = [](const std::string& line) { return line.substr(line.find(" = ") + 3); };
-    return text(group, x.substr(0, x.find(" = ")), " is ", value(x), " there and ", value(y),
-                " here");
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 double learning_rate(const Recipe::TrainKeys& keys, std::int64_t step) {
@@ -297,7 +267,7 @@ nlohmann::ordered_json train(Recipe recipe, const fs::path& folder, bool resume,
     if (recipe.data.path.empty()) recipe.data.path = there.data.path;
     if (recipe.train.threads == 0) recipe.train.threads = there.train.threads;
     there.train.threads = recipe.train.threads;  // another number is another order of sums, no more
-    if (const auto other = difference(there, recipe)) {
+    if (const auto other = first_difference(there, recipe)) {
       throw UsageError("--resume: expected the recipe of " + folder.string() + ", but " + *other);
     }
     if (dir.finished()) return dir.read_result();
@@ -306,7 +276,7 @@ nlohmann::ordered_json train(Recipe recipe, const fs::path& folder, bool resume,
   at::set_num_threads(static_cast<int>(recipe.train.threads));
   const std::unique_ptr<Task> task = load_task(recipe);
 
-  if (!dir.started()) start(dir, recipe);
+  if (!dir.started()) make_run_dir(dir, recipe);
   const RunLock lock(dir);
   Run run(recipe, dir, *task, label);
   run.resume();

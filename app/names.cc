@@ -1,0 +1,32 @@
+#include "app/names.h"
+
+#include <algorithm>
+
+#include "app/error.h"
+
+namespace fastmax::app {
+
+const std::vector<std::string>& task_names() {
+  static const std::vector<std::string> names = {"listops", "textfile"};
+  return names;
+}
+
+const std::vector<std::string>& attention_names() {
+  static const std::vector<std::string> names = {"softmax", "fastmax1", "fastmax2", "fastmax3",
+                                                 "fastmax4"};
+  return names;
+}
+
+std::string listed(const std::vector<std::string>& names) {
+  std::string all;
+  for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
+  return all;
+}
+
+void require_name(const std::string& what, const std::vector<std::string>& names,
+                  const std::string& name) {
+  if (std::find(names.begin(), names.end(), name) != names.end()) return;
+  throw UsageError(text(what, ": expected one of ", listed(names), ", got \"", name, "\""));
+}
+
+}  // namespace fastmax::app

@@ -1,0 +1,21 @@
+// What exists, by name.
+#pragma once
+#include <string>
+#include <vector>
+
+namespace fastmax::app {
+
+/// Tasks this program can train.
+const std::vector<std::string>& task_names();
+
+/// softmax, fastmax1 .. fastmax4: a Fastmax stands at the index of its order.
+const std::vector<std::string>& attention_names();
+
+/// "a, b, c".
+std::string listed(const std::vector<std::string>& names);
+
+/// Throws UsageError "WHAT: expected one of a, b, c, got "NAME"".
+void require_name(const std::string& what, const std::vector<std::string>& names,
+                  const std::string& name);
+
+}  // namespace fastmax::app
