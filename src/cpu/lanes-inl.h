@@ -90,7 +90,9 @@ HWY_INLINE Vec<T> interleave_upper_pairs(Vec<T> a, Vec<T> b) {
 template <class T>
 HWY_INLINE void transpose(Vec<T> (&r)[kLanes<T>]) {
   const Tag<T> d;
-  constexpr std::size_t L = kLanes<T>, kInBlock = 16 / sizeof(T);
+  constexpr std::size_t L = kLanes<T>;
+  [[maybe_unused]] constexpr std::size_t kInBlock =
+      16 / sizeof(T);  // targets of one block have no second step
   Vec<T> t[L];
   if constexpr (sizeof(T) == 4) {
     HWY_UNROLL(16)
