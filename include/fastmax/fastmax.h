@@ -184,3 +184,5 @@ FASTMAX_API const char* target_name();
 FASTMAX_API const char* target_names();
 
 }  // namespace fastmax
+
+#include "fastmax/state.h"  // State and step, over the types above
