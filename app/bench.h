@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "fastmax/fastmax.h"
+
 namespace fastmax::app {
 
 struct BenchOptions {
@@ -23,7 +25,9 @@ struct BenchOptions {
   std::int64_t batch = 1, heads = 2;
   std::vector<bool> masks = {false, true};  ///< values of causal
   at::ScalarType dtype = at::kFloat;
-  bool backward = false;  ///< backward beside forward
+  bool backward = false;      ///< backward beside forward
+  bool tokens_first = false;  ///< inputs are [B, N, H, D] in memory
+  Dropout dropout = {};       ///< of the Fastmax methods
   std::vector<std::string> methods = {"fastmax", "direct", "factorised", "sdpa", "softmax"};
   std::vector<int> threads = {1};
   int repeat = 7;      ///< rounds ...

@@ -21,7 +21,8 @@ namespace {
 
 struct Arguments {
   BenchOptions bench;
-  std::string lengths = "256,1k,..16k", causal = "both", dtype = "f32", out, plot;
+  std::string lengths = "256,1k,..16k", causal = "both", dtype = "f32", layout = "bhnd", dropout,
+              out, plot;
   bool json = false;
 };
 
@@ -37,6 +38,22 @@ void require_between(const std::string& option, const std::vector<T>& values, T 
   for (const T x : values)
     if (x < low || x > high)
       throw UsageError(text(option, ": expected ", low, " to ", high, ", got ", x));
+}
+
+/// "0.1,quadratic"; without a mode quadratic.
+Dropout parse_dropout(const std::string& text_in) {
+  const std::map<std::string, DropoutMode> modes = {{"quadratic", DropoutMode::kQuadratic},
+                                                    {"standard", DropoutMode::kStandard},
+                                                    {"token", DropoutMode::kToken}};
+  const std::size_t comma = std::min(text_in.find(','), text_in.size());
+  const std::string mode = comma < text_in.size() ? text_in.substr(comma + 1) : "quadratic";
+  char* end = nullptr;
+  const std::string number = text_in.substr(0, comma);
+  const double rate = std::strtod(number.c_str(), &end);
+  if (number.empty() || *end || !(rate >= 0 && rate < 1) || !modes.contains(mode))
+    throw UsageError(text("--dropout: expected RATE,MODE with 0 <= RATE < 1 and MODE one of ",
+                          "quadratic, standard and token, got '", text_in, "'"));
+  return {.rate = rate, .mode = modes.at(mode), .seed = 42};
 }
 
 /// Everything that can be wrong is said before the first measurement.
@@ -57,19 +74,19 @@ BenchOptions validated(const Arguments& a) {
     throw UsageError(text("--causal: expected 0, 1 or both, got '", a.causal, "'"));
   options.masks = masks.at(a.causal);
   const std::map<std::string, at::ScalarType> types = {
-      {"f32", at::kFloat}, {"f64", at::kDouble}, {"bf16", at::kBFloat16}};
+      {"f32", at::kFloat}, {"bf16", at::kBFloat16}, {"f16", at::kHalf}, {"f64", at::kDouble}};
   if (!types.contains(a.dtype))
-    throw UsageError(text("--dtype: expected f32, f64 or bf16, got '", a.dtype, "'"));
+    throw UsageError(text("--dtype: expected f32, bf16, f16 or f64, got '", a.dtype, "'"));
   options.dtype = types.at(a.dtype);
   for (const std::string& method : options.methods) {
     if (std::count(bench_methods().begin(), bench_methods().end(), method) == 0)
       throw UsageError(
           text("--methods: expected some of ", listed(bench_methods()), ", got '", method, "'"));
-    if (options.dtype == at::kBFloat16 && method != "sdpa" && method != "softmax")
-      throw UsageError(
-          text("--dtype bf16: expected --methods sdpa,softmax, the ones with a bf16 kernel, got '",
-               method, "'"));
   }
+  if (a.layout != "bhnd" && a.layout != "bnhd")
+    throw UsageError(text("--layout: expected bhnd or bnhd, got '", a.layout, "'"));
+  options.tokens_first = a.layout == "bnhd";
+  if (!a.dropout.empty()) options.dropout = parse_dropout(a.dropout);
   if (!a.plot.empty()) require_plot(a.plot);
   for (const std::string& file : {a.out, a.plot}) {
     if (file.empty()) continue;
@@ -170,8 +187,13 @@ void add_bench(CLI::App& app) {
   command->add_option("--batch", b.batch, "Batch size B")->capture_default_str();
   command->add_option("--heads", b.heads, "Heads H")->capture_default_str();
   command->add_option("--causal", a->causal, "0, 1 or both")->capture_default_str();
-  command->add_option("--dtype", a->dtype, "f32, f64, or bf16 (sdpa and softmax only)")
+  command->add_option("--dtype", a->dtype, "f32, bf16, f16 or f64")->capture_default_str();
+  command
+      ->add_option("--layout", a->layout,
+                   "What is adjacent in memory: bhnd, a head's tokens; bnhd, a token's heads")
       ->capture_default_str();
+  command->add_option("--dropout", a->dropout,
+                      "RATE,MODE for Fastmax, MODE quadratic, standard or token; softmax has none");
   command->add_flag(
       "--backward", b.backward,
       "Time backward too; its useful_flops are 2.5 times forward's, five products instead of two");

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "torch_ops/threads.h"
 
@@ -44,6 +45,9 @@ class MemoryMeter : public c10::MemoryReportingInfoBase {
 };
 
 template <class T>
+constexpr at::ScalarType kTypeOf = std::is_same_v<T, double> ? at::kDouble : at::kFloat;
+
+template <class T>
 BhndView<T> view(const at::Tensor& x) {
   return {static_cast<T*>(x.data_ptr()),
           x.size(0),
@@ -59,6 +63,16 @@ BhnView<T> denominators(const at::Tensor& g) {
   return {static_cast<T*>(g.data_ptr()), g.size(0), g.size(1), g.size(2), g.stride(0), g.stride(1)};
 }
 
+Options options_of(const std::string& method, int order, const BenchShape& shape) {
+  Options options;
+  options.p = order;
+  options.causal = shape.causal;
+  options.dropout = shape.dropout;
+  if (method == "direct") options.form = Form::kDirect;
+  if (method == "factorised") options.form = Form::kFactorised;
+  return options;
+}
+
 template <class T>
 void prepare_fastmax(Contender& c, const BenchInputs& in, const Options& options) {
   BenchOutputs& out = *c.outputs;
@@ -67,12 +81,12 @@ void prepare_fastmax(Contender& c, const BenchInputs& in, const Options& options
   };
   const bool first = !out.o.defined();
   make(out.o, in.q);
-  make(out.g, in.q.select(3, 0));
+  if (first) out.g = at::full({c.shape.B, c.shape.H, c.shape.N}, NAN, kTypeOf<Compute<T>>);
   const ForwardArgs<T> forward_args{.q = view<const T>(in.q),
                                     .k = view<const T>(in.k),
                                     .v = view<const T>(in.v),
                                     .o = view<T>(out.o),
-                                    .g = denominators<T>(out.g)};
+                                    .g = denominators<Compute<T>>(out.g)};
   Plan plan;
   if (!c.shape.backward) {
     plan = fastmax::plan(forward_args, options, at::get_num_threads());
@@ -113,6 +127,13 @@ at::Tensor materialised(const at::Tensor& q, const at::Tensor& k, const at::Tens
 
 }  // namespace
 
+std::string dtype_name(at::ScalarType dtype) {
+  return dtype == at::kFloat    ? "f32"
+         : dtype == at::kDouble ? "f64"
+         : dtype == at::kHalf   ? "f16"
+                                : "bf16";
+}
+
 const std::vector<std::string>& bench_methods() {
   static const std::vector<std::string> names = {"fastmax", "direct", "factorised", "sdpa",
                                                  "softmax"};
@@ -122,7 +143,8 @@ const std::vector<std::string>& bench_methods() {
 BenchInputs bench_inputs(const BenchShape& s) {
   auto generator = at::make_generator<at::CPUGeneratorImpl>(42);
   const auto normal = [&] {
-    return at::randn({s.B, s.H, s.N, s.D}, generator, at::kFloat).to(s.dtype);
+    const at::Tensor x = at::randn({s.B, s.H, s.N, s.D}, generator, at::kFloat).to(s.dtype);
+    return s.tokens_first ? x.transpose(1, 2).contiguous().transpose(1, 2) : x;
   };
   BenchInputs in{.q = normal(), .k = normal(), .v = normal(), .d_o = {}};
   if (s.backward) in.d_o = normal();
@@ -148,17 +170,33 @@ double expected_bytes(const std::string& method, const BenchShape& s) {
 Contender fastmax_contender(const std::string& method, int order, const BenchShape& shape,
                             const BenchInputs& in, const std::shared_ptr<BenchOutputs>& outputs) {
   Contender c{.method = method, .order = order, .shape = shape, .inputs = in, .outputs = outputs};
-  Options options;
-  options.p = order;
-  options.causal = shape.causal;
-  if (method == "direct") options.form = Form::kDirect;
-  if (method == "factorised") options.form = Form::kFactorised;
-  if (shape.dtype == at::kFloat)
-    prepare_fastmax<float>(c, in, options);
-  else
-    prepare_fastmax<double>(c, in, options);
+  const Options options = options_of(method, order, shape);
+  if (shape.dtype == at::kFloat) prepare_fastmax<float>(c, in, options);
+  if (shape.dtype == at::kDouble) prepare_fastmax<double>(c, in, options);
+  if (shape.dtype == at::kBFloat16) prepare_fastmax<BFloat16>(c, in, options);
+  if (shape.dtype == at::kHalf) prepare_fastmax<Float16>(c, in, options);
   c.useful_flops = useful_flops(shape, order, c.path == "factorised");
   return c;
+}
+
+SampledTruth fastmax_truth(const Contender& c) {
+  const BenchShape& shape = c.shape;
+  const BenchInputs& in = c.inputs;
+  if (shape.dropout.rate == 0)
+    return shape.backward ? backward_truth(in, c.order, shape.causal, *c.outputs)
+                          : forward_truth(in, c.order, shape.causal);
+  const at::Tensor q = in.q.to(at::kDouble), k = in.k.to(at::kDouble);
+  const Options options = options_of(c.method, c.order, shape);
+  return weighted_truth(in, shape.backward, [&](const at::Tensor& rows) {
+    const at::Tensor a = at::empty({shape.B, shape.H, rows.size(0), shape.N}, at::kDouble);
+    attention_weights<double>(
+        {.q = view<const double>(q),
+         .k = view<const double>(k),
+         .rows = {rows.const_data_ptr<std::int64_t>(), static_cast<std::size_t>(rows.size(0))},
+         .a = view<double>(a)},
+        options, torch_ops::torch_execution());
+    return a;
+  });
 }
 
 Contender softmax_contender(const std::string& method, const BenchShape& shape,

@@ -17,6 +17,9 @@ struct BenchShape {
   bool causal = false;
   bool backward = false;
   at::ScalarType dtype = at::kFloat;
+  bool tokens_first =
+      false;             ///< memory is [B, N, H, D], as projections leave it; else [B, H, N, D]
+  Dropout dropout = {};  ///< of the Fastmax methods; softmax has none
 };
 
 struct Contender {
@@ -32,6 +35,9 @@ struct Contender {
   std::shared_ptr<BenchOutputs> outputs = {};  ///< what it writes
   std::function<void()> call = {};
 };
+
+/// "f32", "bf16", "f16", "f64".
+std::string dtype_name(at::ScalarType dtype);
 
 /// The names of --methods.
 const std::vector<std::string>& bench_methods();
@@ -52,6 +58,11 @@ double expected_bytes(const std::string& method, const BenchShape& shape);
 /// o and g by a forward call. Throws fastmax::Error where the core refuses.
 Contender fastmax_contender(const std::string& method, int order, const BenchShape& shape,
                             const BenchInputs& in, const std::shared_ptr<BenchOutputs>& outputs);
+
+/// The truth of a Fastmax contender's answers, which have been computed. With dropout, where only the library knows
+/// what was drawn, it is the definition with the weights that fastmax::attention_weights gives in float64: o at sampled
+/// rows, and dv where the whole matrix is affordable.
+SampledTruth fastmax_truth(const Contender& contender);
 
 /// "sdpa": at::scaled_dot_product_attention; "softmax": the N x M matrix written out. Backward by
 /// autograd.

@@ -12,9 +12,8 @@
 namespace fastmax::app {
 namespace {
 
-constexpr std::int64_t kSamples = 12;           // rows of a head, the first and the last among them
-constexpr std::int64_t kBlock = 1 << 14;        // rows of the other side handled at once
-constexpr std::int64_t kExactTokens = 1 << 12;  // up to here o and g of every row are affordable
+constexpr std::int64_t kSamples = 12;     // rows of a head, the first and the last among them
+constexpr std::int64_t kBlock = 1 << 14;  // rows of the other side handled at once
 constexpr double kNormEps = 1e-6;
 
 /// The kernel f, its slope and what is done to q and k before their dot product.
@@ -125,7 +124,16 @@ void key_gradients(const Head& head, const at::Tensor& m, const Score& score, bo
   out.dv = dv;
 }
 
-/// Rows spread over the sequence, its ends included, at distances without a period.
+/// The first head and the last.
+SampledTruth sampled_heads(const BenchInputs& in, const at::Tensor& rows) {
+  const std::int64_t B = in.q.size(0), H = in.q.size(1);
+  SampledTruth heads{{.b = 0, .h = 0, .rows = rows.defined() ? rows : sampled_rows(in.q.size(2))}};
+  if (B * H > 1) heads.push_back({.b = B - 1, .h = H - 1, .rows = heads[0].rows});
+  return heads;
+}
+
+}  // namespace
+
 at::Tensor sampled_rows(std::int64_t N) {
   std::set<std::int64_t> rows;
   for (std::int64_t i = 0; i < std::min(kSamples, N); ++i) {
@@ -135,19 +143,9 @@ at::Tensor sampled_rows(std::int64_t N) {
   return at::tensor(std::vector<std::int64_t>(rows.begin(), rows.end()));
 }
 
-/// The first head and the last.
-SampledTruth sampled_heads(const BenchInputs& in) {
-  const std::int64_t B = in.q.size(0), H = in.q.size(1);
-  SampledTruth heads{{.b = 0, .h = 0, .rows = sampled_rows(in.q.size(2))}};
-  if (B * H > 1) heads.push_back({.b = B - 1, .h = H - 1, .rows = heads[0].rows});
-  return heads;
-}
-
-}  // namespace
-
-SampledTruth forward_truth(const BenchInputs& in, int order, bool causal) {
+SampledTruth forward_truth(const BenchInputs& in, int order, bool causal, const at::Tensor& rows) {
   const at::NoGradGuard no_grad;
-  SampledTruth truth = sampled_heads(in);
+  SampledTruth truth = sampled_heads(in, rows);
   for (SampledHead& sample : truth)
     sample.o = output_rows(head_of(in, sample.b, sample.h), sample.rows, Score(order, in.q.size(3)),
                            causal)
@@ -156,10 +154,10 @@ SampledTruth forward_truth(const BenchInputs& in, int order, bool causal) {
 }
 
 SampledTruth backward_truth(const BenchInputs& in, int order, bool causal,
-                            const BenchOutputs& forward) {
+                            const BenchOutputs& forward, const at::Tensor& rows) {
   const at::NoGradGuard no_grad;
   const Score score(order, in.q.size(3));
-  SampledTruth truth = sampled_heads(in);
+  SampledTruth truth = sampled_heads(in, rows);
   for (SampledHead& sample : truth) {
     const Head head = head_of(in, sample.b, sample.h);
     sample.dq = query_gradient(head, sample.rows, score, causal);
@@ -170,6 +168,23 @@ SampledTruth backward_truth(const BenchInputs& in, int order, bool causal,
       key_gradients(head, sample.rows, score, causal,
                     {forward.o[sample.b][sample.h], forward.g[sample.b][sample.h].unsqueeze(1)},
                     sample);
+  }
+  return truth;
+}
+
+SampledTruth weighted_truth(const BenchInputs& in, bool backward,
+                            const std::function<at::Tensor(const at::Tensor&)>& weights) {
+  const at::NoGradGuard no_grad;
+  SampledTruth truth = sampled_heads(in, {});
+  const at::Tensor rows = truth[0].rows, a = weights(rows);
+  const std::int64_t N = in.q.size(2), entries = in.q.size(0) * in.q.size(1) * N * N;
+  const bool affordable = entries <= 2 * kExactTokens * kExactTokens;
+  const at::Tensor all = backward && affordable ? weights(at::arange(N)) : at::Tensor();
+  for (SampledHead& sample : truth) {
+    const Head head = head_of(in, sample.b, sample.h);
+    sample.o = a[sample.b][sample.h].matmul(Head::wide(head.v));
+    if (all.defined())
+      sample.dv = all[sample.b][sample.h].index_select(1, rows).t().matmul(Head::wide(head.d_o));
   }
   return truth;
 }

@@ -10,6 +10,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <vector>
 
 namespace fastmax::app {
@@ -32,13 +33,26 @@ struct SampledHead {
 };
 using SampledTruth = std::vector<SampledHead>;
 
-SampledTruth forward_truth(const BenchInputs& in, int order, bool causal);
+/// Up to here the truth of a gradient needs nothing from outside: o and g of every row are affordable.
+inline constexpr std::int64_t kExactTokens = 1 << 12;
 
-/// Gradients at sampled rows. dk and dv of one key need every row's o and g: up to 4096 tokens they
+/// A dozen rows spread over the sequence, its ends included, at distances without a period.
+at::Tensor sampled_rows(std::int64_t N);
+
+/// At `rows`; without them at sampled_rows, of the first head and the last.
+SampledTruth forward_truth(const BenchInputs& in, int order, bool causal,
+                           const at::Tensor& rows = {});
+
+/// Gradients at the same rows. dk and dv of one key need every row's o and g: up to kExactTokens they
 /// are computed in float64 too; beyond, those of `forward` are taken as given, as the backward pass
 /// itself does, and without its g (softmax) dk and dv are left out.
 SampledTruth backward_truth(const BenchInputs& in, int order, bool causal,
-                            const BenchOutputs& forward);
+                            const BenchOutputs& forward, const at::Tensor& rows = {});
+
+/// Where weights(rows), [B, H, rows, N] in float64, are known: o = A v at sampled rows, and for backward dv = A^T d_o
+/// there, if A has at most 2 kExactTokens^2 entries.
+SampledTruth weighted_truth(const BenchInputs& in, bool backward,
+                            const std::function<at::Tensor(const at::Tensor&)>& weights);
 
 /// The largest difference, and the largest one relative to the size of its tensor's truth; NaN if
 /// any is.

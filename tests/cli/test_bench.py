@@ -80,6 +80,29 @@ def test_double_and_two_threads():
     assert all(row["max_error"] < 1e-10 and row["dtype"] == "f64" for row in rows)
 
 
+@pytest.mark.parametrize("dtype, allowed", [("bf16", 2e-2), ("f16", 3e-3)])
+def test_sixteen_bits(dtype, allowed):
+    rows = bench("--dims", 16, "--lengths", 200, "--dtype", dtype, "--backward")["rows"]
+    assert {row["method"] for row in rows} == {"fastmax", "direct", "factorised", "sdpa", "softmax"}
+    assert all(row["dtype"] == dtype and 0 < row["max_error"] < allowed for row in rows)
+
+
+def test_tokens_before_heads_and_all_orders():
+    rows = bench("--dims", 6, "--lengths", 100, "--heads", 3, "--batch", 2, "--orders", "1,2,3,4", "--layout", "bnhd",
+                 "--backward")["rows"]  # fmt: skip
+    assert {row["order"] for row in rows} == {0, 1, 2, 3, 4}
+    assert all(row["max_error"] < 1e-4 and row["B"] == 2 and row["H"] == 3 for row in rows)
+
+
+@pytest.mark.parametrize("mode", ["token", "standard", "quadratic"])
+def test_dropout_is_checked_against_the_mask_that_was_drawn(mode):
+    document = bench("--dims", 12, "--lengths", 150, "--orders", "1,2", "--backward", "--dropout", f"0.3,{mode}")
+    fast = [row for row in document["rows"] if row["order"]]
+    assert all(row["max_error"] < 1e-4 for row in fast)
+    assert {row["method"] for row in fast} == {"fastmax", "factorised"} | ({"direct"} if mode == "token" else set())
+    assert all("dropout" in skip["why"] for skip in document["skipped"])
+
+
 def test_out_file_is_the_document_and_the_table_goes_to_stdout(tmp_path):
     out, plot = tmp_path / "b.json", tmp_path / "b.svg"
     table = run("bench", *QUICK, "--dims", 8, "--lengths", "64,128", "--orders", 2, "--causal", 1, "--out", out, "--plot", plot).stdout
@@ -113,8 +136,10 @@ def test_calls_that_would_take_too_long_are_skipped_and_say_so():
         (["--lengths", "12q"], ["--lengths", "'12q'"]),
         (["--lengths", "256,..1k"], ["--lengths", "two lengths"]),
         (["--causal", "yes"], ["0, 1 or both", "'yes'"]),
-        (["--dtype", "f16"], ["f32, f64 or bf16", "'f16'"]),
-        (["--dtype", "bf16"], ["bf16", "sdpa,softmax"]),
+        (["--dtype", "f8"], ["f32, bf16, f16 or f64", "'f8'"]),
+        (["--layout", "nbhd"], ["bhnd or bnhd", "'nbhd'"]),
+        (["--dropout", "1"], ["0 <= RATE < 1", "'1'"]),
+        (["--dropout", "0.1,row"], ["quadratic, standard and token", "'0.1,row'"]),
         (["--threads", "0"], ["--threads", "0"]),
         (["--repeat", "0"], ["--repeat", "0"]),
         (["--plot", "a.pdf"], [".svg", "a.pdf"]),
