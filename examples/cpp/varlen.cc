@@ -19,23 +19,22 @@ int main() {
     for (float& x_i : *x) x_i = normal(rng);
 
   // As models hold them: [N][H][D], so that a head's rows are H * D apart.
-  const auto rows = [&](auto& x, std::int64_t from, std::int64_t to) {
-    fastmax::BhndView view{x.data() + from * H * D, 1, H, to - from, D, N * H * D, D, H * D};
-    return view;
+  const auto rows = [&]<class T>(T* x, std::int64_t from, std::int64_t to) {
+    return fastmax::BhndView<T>{x + from * H * D, 1, H, to - from, D, N * H * D, D, H * D};
   };
   const fastmax::Options options{.causal = true, .form = fastmax::Form::kFactorised};
-  fastmax::forward<float>({.q = rows(std::as_const(q), 0, N),
-                           .k = rows(std::as_const(k), 0, N),
-                           .v = rows(std::as_const(v), 0, N),
-                           .o = rows(packed, 0, N)},
+  fastmax::forward<float>({.q = rows(std::as_const(q).data(), 0, N),
+                           .k = rows(std::as_const(k).data(), 0, N),
+                           .v = rows(std::as_const(v).data(), 0, N),
+                           .o = rows(packed.data(), 0, N)},
                           fastmax::Sequences{.cu_q = cu, .cu_k = cu}, options);
 
   // The same, one call a sequence.
   for (std::size_t i = 0; i + 1 < cu.size(); ++i)
-    fastmax::forward<float>({.q = rows(std::as_const(q), cu[i], cu[i + 1]),
-                             .k = rows(std::as_const(k), cu[i], cu[i + 1]),
-                             .v = rows(std::as_const(v), cu[i], cu[i + 1]),
-                             .o = rows(alone, cu[i], cu[i + 1])},
+    fastmax::forward<float>({.q = rows(std::as_const(q).data(), cu[i], cu[i + 1]),
+                             .k = rows(std::as_const(k).data(), cu[i], cu[i + 1]),
+                             .v = rows(std::as_const(v).data(), cu[i], cu[i + 1]),
+                             .o = rows(alone.data(), cu[i], cu[i + 1])},
                             options);
   const bool same = std::equal(packed.begin(), packed.end(), alone.begin());
   std::printf("%zu sequences, %lld tokens: packed is %s one call a sequence\n", cu.size() - 1,
