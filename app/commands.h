@@ -15,6 +15,7 @@ void add_compare(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_accuracy(CLI::App& app);
 void add_scaling(CLI::App& app);
 void add_demo(CLI::App& app);
 

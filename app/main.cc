@@ -18,7 +18,8 @@ namespace {
 
 // Commands that keep torch's threads busy.
 bool computes(std::string_view command) {
-  for (const char* name : {"train", "compare", "eval", "generate", "bench", "scaling", "demo"}) {
+  for (const char* name :
+       {"train", "compare", "eval", "generate", "bench", "accuracy", "scaling", "demo"}) {
     if (command == name) return true;
   }
   return false;
@@ -48,6 +49,7 @@ int main(int argc, char** argv) {
   add_eval(app);
   add_generate(app);
   add_bench(app);
+  add_accuracy(app);
   add_scaling(app);
   add_demo(app);
   try {

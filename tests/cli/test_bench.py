@@ -80,7 +80,7 @@ def test_double_and_two_threads():
     assert all(row["max_error"] < 1e-10 and row["dtype"] == "f64" for row in rows)
 
 
-@pytest.mark.parametrize("dtype, allowed", [("bf16", 2e-2), ("f16", 3e-3)])
+@pytest.mark.parametrize("dtype, allowed", [("bf16", 2e-2), ("f16", 1e-2)])
 def test_sixteen_bits(dtype, allowed):
     rows = bench("--dims", 16, "--lengths", 200, "--dtype", dtype, "--backward")["rows"]
     assert {row["method"] for row in rows} == {"fastmax", "direct", "factorised", "sdpa", "softmax"}
@@ -88,8 +88,9 @@ def test_sixteen_bits(dtype, allowed):
 
 
 def test_tokens_before_heads_and_all_orders():
-    rows = bench("--dims", 6, "--lengths", 100, "--heads", 3, "--batch", 2, "--orders", "1,2,3,4", "--layout", "bnhd",
-                 "--backward")["rows"]  # fmt: skip
+    quick = ["--repeat", 2, "--seconds", "0.05", "--json", "--batch", 2, "--heads", 3]
+    done = run("bench", *quick, "--dims", 6, "--lengths", 100, "--orders", "1,2,3,4", "--layout", "bnhd", "--backward")
+    rows = json.loads(done.stdout)["rows"]
     assert {row["order"] for row in rows} == {0, 1, 2, 3, 4}
     assert all(row["max_error"] < 1e-4 and row["B"] == 2 and row["H"] == 3 for row in rows)
 
