@@ -230,5 +230,40 @@ std::vector<OptionsCase> options_cases() {
 }
 INSTANTIATE_TEST_SUITE_P(Pairs, EveryOption, testing::ValuesIn(options_cases()), options_case_name);
 
+// Tokens of weight zero are absent, however long: kMaxNorm does not measure them, and their f may be huge.
+TEST(Padding, OfAnySizeChangesNothing) {
+  for (const int p : {1, 2})
+    for (const Normalize normalize : {Normalize::kStandardize, Normalize::kL2, Normalize::kMaxNorm})
+      for (const Form form : {Form::kDirect, Form::kFactorised}) {
+        SCOPED_TRACE(testing::Message() << "p " << p << " normalize " << int(normalize));
+        Problem<float> problem({.B = 2,
+                                .H = 2,
+                                .Hkv = 2,
+                                .N = 20,
+                                .M = 75,
+                                .D = 6,
+                                .E = 5,
+                                .p = p,
+                                .weights = Weights::kMask});
+        problem.base.normalize = normalize;
+        Problem<float> long_padding = problem;
+        for (std::int64_t b = 0; b < 2; ++b)
+          for (std::int64_t h = 0; h < 2; ++h)
+            for (std::int64_t m = 0; m < 75; ++m)
+              if (problem.w.bn().row(b)[m] == 0)
+                for (float& x : long_padding.k.view().head(b, h)[m]) x *= 1000;
+        const auto right = answer(problem);
+        const auto gradient = gradient_answer(problem);
+        Outputs<float> out = problem.outputs();
+        Gradients<float> gradients = problem.gradients();
+        forward(long_padding.args(out), problem.options(form));
+        backward(long_padding.args(out, gradients), problem.options(form));
+        EXPECT_LE(max_abs_diff(out.o, right.truth.o), right.o);
+        EXPECT_LE(max_abs_diff(gradients.dq, gradient.truth.dq), gradient.dq);
+        EXPECT_LE(max_abs_diff(gradients.dk, gradient.truth.dk), gradient.dk);
+        EXPECT_LE(max_abs_diff(gradients.dv, gradient.truth.dv), gradient.dv);
+      }
+}
+
 }  // namespace
 }  // namespace fastmax
