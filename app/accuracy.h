@@ -1,7 +1,7 @@
 // How far the library's answers are from float64: the measurements behind `fastmax accuracy`.
 //
-// The truth is the definition, O(N) a row, at 64 rows spread over the sequence (app/bench_truth.h). Gradients of keys
-// need o and g of every row: up to 4096 tokens by the definition too, beyond from the float64 kernel, whose own
+// The truth is the definition, O(N) a row, at 32 rows spread over the sequence (app/bench_truth.h). Gradients of keys
+// need o and g of every row: up to 1024 tokens by the definition too, beyond from the float64 kernel, whose own
 // distance from the definition is the first thing measured.
 #pragma once
 #include <ATen/core/Tensor.h>

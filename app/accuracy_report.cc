@@ -130,12 +130,13 @@ std::string page(const AccuracyReport& report, const std::string& command,
   out += R"(
 Each figure is the worst over both masks (none, causal) and both forms (direct up to 10,000 tokens, factorised).
 
-- **output**: float64 and float32: |o - truth| / |truth| (root mean square) over 64 rows spread over the sequence.
+- **output**: float64 and float32: |o - truth| / |truth| (root mean square) over 32 rows spread over the sequence.
   bfloat16 and float16: the largest |o - truth| beyond what rounding the truth itself costs, over the standard
   deviation of v; the truth is that of the rounded inputs.
-- **gradients**: the same ratio as for outputs, the largest of dq, dk and dv. The hard inputs stop at 100,000 tokens.
-- **state**: a `State` that has taken N tokens, read by 64 queries.
-- **truth**: the definition in float64, every key of every sampled row. For the gradients of keys beyond 4,096 tokens o
+- **gradients**: the same ratio as for outputs, the largest of dq, dk and dv. Beyond 100,000 tokens the hard
+  inputs are measured in float32 outputs only.
+- **state**: a `State` that has taken N tokens, read by 32 queries.
+- **truth**: the definition in float64, every key of every sampled row. For the gradients of keys beyond 1,024 tokens o
   and g come from the float64 kernel; `float64 output` is its own distance from the definition.
 - **inputs**: *normal*; *v + 10*: values far from zero; *clusters*: keys within 0.01 of one of four; *outlier*: channel 0
   of q and k a hundred times the others; *constant rows*: every tenth query and key constant over its channels, so that

@@ -11,6 +11,7 @@
 
 #include "app/bench_clock.h"
 #include "app/bench_contender.h"
+#include "app/bench_contest.h"
 #include "app/error.h"
 #include "app/table.h"
 
@@ -21,12 +22,6 @@ constexpr double kShortest = 5e-3;  // seconds: shorter calls are repeated insid
 constexpr double kExpectedOfGemm =
     0.5;  // what a quadratic method is expected to reach, to foresee its time
 
-double median(std::vector<double> x) {
-  std::sort(x.begin(), x.end());
-  const std::size_t half = x.size() / 2;
-  return x.size() % 2 ? x[half] : (x[half - 1] + x[half]) / 2;
-}
-
 double available_bytes() {
   std::ifstream file("/proc/meminfo");
   for (std::string key, unit; file >> key;) {
@@ -36,14 +31,6 @@ double available_bytes() {
     if (key == "MemAvailable:") return kib * 1024;
   }
   return 4e9;
-}
-
-/// A correct kernel is a hundred times better; a wrong one is off by the size of the answer.
-double allowed_error(at::ScalarType dtype) {
-  return dtype == at::kFloat    ? 1e-3
-         : dtype == at::kDouble ? 1e-9
-         : dtype == at::kHalf   ? 1e-2
-                                : 5e-2;
 }
 
 struct Reading {

@@ -10,6 +10,7 @@
 #include "app/bench.h"
 #include "app/bench_contender.h"
 #include "app/bench_report.h"
+#include "app/bench_suite.h"
 #include "app/commands.h"
 #include "app/error.h"
 #include "app/files.h"
@@ -21,8 +22,9 @@ namespace {
 
 struct Arguments {
   BenchOptions bench;
-  std::string lengths = "256,1k,..16k", causal = "both", dtype = "f32", layout = "bhnd", dropout,
-              out, plot;
+  SuiteOptions cpu;
+  std::string suite, lengths = "256,1k,..16k", causal = "both", dtype = "f32", layout = "bhnd",
+                     dropout, out, plot;
   bool json = false;
 };
 
@@ -38,6 +40,13 @@ void require_between(const std::string& option, const std::vector<T>& values, T 
   for (const T x : values)
     if (x < low || x > high)
       throw UsageError(text(option, ": expected ", low, " to ", high, ", got ", x));
+}
+
+void require_folder(const std::string& file) {
+  if (file.empty()) return;
+  const auto folder = std::filesystem::absolute(file).parent_path();
+  if (!std::filesystem::is_directory(folder))
+    throw UsageError(text("expected an existing folder for ", file, ", got ", folder.string()));
 }
 
 /// "0.1,quadratic"; without a mode quadratic.
@@ -88,12 +97,7 @@ BenchOptions validated(const Arguments& a) {
   options.tokens_first = a.layout == "bnhd";
   if (!a.dropout.empty()) options.dropout = parse_dropout(a.dropout);
   if (!a.plot.empty()) require_plot(a.plot);
-  for (const std::string& file : {a.out, a.plot}) {
-    if (file.empty()) continue;
-    const auto folder = std::filesystem::absolute(file).parent_path();
-    if (!std::filesystem::is_directory(folder))
-      throw UsageError(text("expected an existing folder for ", file, ", got ", folder.string()));
-  }
+  for (const std::string& file : {a.out, a.plot}) require_folder(file);
   return options;
 }
 
@@ -124,6 +128,35 @@ void run(const Arguments& arguments) {
   if (report.wrong)
     throw WorkError(
         text(report.wrong, " of ", report.rows.size(), " answers are wrong and were not timed"));
+}
+
+/// Progress, the document to --out or stdout, the table, the exit: of the suite.
+void run_suite(const Arguments& arguments) {
+  if (arguments.suite != "cpu")
+    throw UsageError(text("--suite: expected cpu, got '", arguments.suite, "'"));
+  require_folder(arguments.out);
+  SuiteReport report;
+  {
+    const StopRequest stoppable;
+    std::optional<Progress> bar;
+    report = run_suite(
+        arguments.cpu,
+        [&](int done, int total, const std::string& figure) {
+          if (!bar) bar.emplace("suite", "figures", total);
+          bar->update(done, figure, true);
+        },
+        [] { return StopRequest::pending() != 0; });
+  }
+  const nlohmann::ordered_json result = document(report);
+  if (!arguments.out.empty()) write_file(arguments.out, result.dump(2) + "\n");
+  if (arguments.json)
+    std::cout << result.dump(2) << "\n" << std::flush;
+  else
+    print(report);
+  if (report.interrupted)
+    throw Interrupted(SIGINT, text("stopped after ", report.rows.size(), " figures"));
+  for (const SuiteRow& row : report.rows)
+    if (row.wrong) throw WorkError(row.not_run);
 }
 
 std::int64_t parse_length(const std::string& text_in) {
@@ -219,7 +252,21 @@ void add_bench(CLI::App& app) {
   command->add_option("--out", a->out, "Write the JSON document to FILE.json");
   command->add_option("--plot", a->plot, "Draw time and memory against N to FILE.svg or FILE.png");
   command->add_flag("--json", a->json, "Print the JSON document instead of the table");
-  command->callback([a] { run(*a); });
+  CLI::Option* suite = command->add_option(
+      "--suite", a->suite, "cpu: one table of what the kernels should reach, with pass or miss");
+  command->add_flag("--quick", a->cpu.quick, "A suite with fewer shapes and rounds: some minutes")
+      ->needs(suite);
+  command->add_option("--only", a->cpu.only, "Figures of a suite whose name contains this")
+      ->needs(suite);
+  command->callback([a] {
+    if (a->suite.empty()) return run(*a);
+    if (a->bench.threads.size() != 1)
+      throw UsageError(
+          text("--suite: expected one number of --threads, got ", listed(a->bench.threads)));
+    require_between("--threads", a->bench.threads, 1, 1024);
+    a->cpu.threads = a->bench.threads[0];
+    run_suite(*a);
+  });
 }
 
 }  // namespace fastmax::app

@@ -34,7 +34,7 @@ struct SampledHead {
 using SampledTruth = std::vector<SampledHead>;
 
 /// Up to here the truth of a gradient needs nothing from outside: o and g of every row are affordable.
-inline constexpr std::int64_t kExactTokens = 1 << 12;
+inline constexpr std::int64_t kExactTokens = 1 << 10;
 
 /// A dozen rows spread over the sequence, its ends included, at distances without a period.
 at::Tensor sampled_rows(std::int64_t N);

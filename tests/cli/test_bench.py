@@ -145,12 +145,28 @@ def test_calls_that_would_take_too_long_are_skipped_and_say_so():
         (["--repeat", "0"], ["--repeat", "0"]),
         (["--plot", "a.pdf"], [".svg", "a.pdf"]),
         (["--out", "/no/such/folder/b.json"], ["/no/such/folder"]),
+        (["--suite", "gpu"], ["--suite", "cpu", "'gpu'"]),
+        (["--suite", "cpu", "--threads", "1,2"], ["--threads", "1, 2"]),
+        (["--suite", "cpu", "--only", "no such row"], ["--only", "no such row"]),
+        (["--quick"], ["--quick", "--suite"]),
         (["--nonsense"], ["--nonsense"]),
     ],
 )
 def test_wrong_usage_is_one_line(arguments, expected):
     line = error("bench", *arguments)
     assert all(word in line for word in expected), line
+
+
+def test_suite_judges_each_figure(tmp_path):
+    out = tmp_path / "suite.json"
+    table = run("bench", "--suite", "cpu", "--quick", "--only", "MiB", "--out", out).stdout
+    document = json.loads(out.read_text())
+    assert document["suite"] == "cpu" and document["quick"] is True and len(document["rows"]) == 2
+    for row in document["rows"]:
+        assert row["verdict"] == ("miss" if row["measured"] > row["must"] else "pass")
+        assert row["figure"] in table
+    (row,) = json.loads(run("bench", "--suite", "cpu", "--quick", "--only", "AMX", "--json").stdout)["rows"]
+    assert row["verdict"] == "not run" and row["measured"] is None and row["note"]
 
 
 def test_interruption_keeps_what_was_measured(tmp_path):

@@ -1,0 +1,502 @@
+#include "app/bench_suite.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <optional>
+
+#include "app/bench_contest.h"
+#include "app/error.h"
+#include "app/table.h"
+#include "fastmax/state.h"
+#include "torch_ops/threads.h"
+
+namespace fastmax::app {
+namespace {
+
+constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+constexpr double kMiB = 1 << 20;
+
+/// What a row's measurement gives.
+struct Finding {
+  double value = kNone, gemm_rate = kNone;
+  std::string note = {}, also = {}, not_run = {};
+
+  /// Keeps the worse of two.
+  void join(const Finding& other, bool higher_is_better) {
+    if (std::isnan(value) || (higher_is_better ? other.value < value : other.value > value))
+      *this = other;
+  }
+};
+
+/// One way to compute one shape.
+struct Way {
+  std::string method = "factorised";
+  int p = 2;
+  BenchShape shape = {};
+};
+
+std::string mask(bool causal) { return causal ? "causal" : "unmasked"; }
+std::string place(const BenchShape& s) {
+  return text("D=", s.D, " N=", short_length(s.N), " BH=", s.B * s.H, " ", mask(s.causal));
+}
+
+/// The points at which Fastmax and torch's softmax attention meet.
+struct SdpaGrid {
+  Finding worst;
+  double log_sum = 0;  // of the speed-ups up to N = 1024
+  int count = 0;
+};
+
+/// Measures in rounds, on a number of threads.
+class Lab {
+ public:
+  explicit Lab(const SuiteOptions& options)
+      : quick(options.quick), threads(options.threads), clock_(options.threads, at::kFloat) {
+    at::set_num_threads(threads);
+    clock_.gemm_rate();  // the first one sets up threads and code
+  }
+
+  const bool quick;
+  const int threads;
+
+  BenchShape shape(std::int64_t N, std::int64_t D, bool causal = false,
+                   bool backward = false) const {
+    return {.H = threads, .N = N, .D = D, .causal = causal, .backward = backward};
+  }
+  Contest contest() { return contest(clock_); }
+  Contest contest(BenchClock& clock) const { return {clock, quick ? 7 : 21, quick ? 0.5 : 3}; }
+  BenchClock wall_clock() const { return {2, at::kFloat}; }
+
+  static Contender contender(const Way& way) {
+    const BenchInputs in = bench_inputs(way.shape);
+    if (way.method == "sdpa") return softmax_contender(way.method, way.shape, in);
+    return fastmax_contender(way.method, way.p, way.shape, in, std::make_shared<BenchOutputs>());
+  }
+
+  /// useful_flops a second over torch.mm's.
+  Finding of_gemm(const Way& way) {
+    Contest c = contest();
+    const int a = c.enter(contender(way));
+    c.run();
+    return {.value = c.of_gemm(a), .gemm_rate = c.gemm_rate(), .note = place(way.shape)};
+  }
+  /// Time of a over time of b.
+  Finding ratio(const Way& a, const Way& b) {
+    Contest c = contest();
+    const int i = c.enter(contender(a)), j = c.enter(contender(b));
+    c.run();
+    return {.value = c.ratio(i, j), .gemm_rate = c.gemm_rate(), .note = place(a.shape)};
+  }
+  /// Time with the change over time without.
+  template <class Change>
+  Finding cost(const Way& plain, const Change& change) {
+    Way changed = plain;
+    change(changed);
+    return ratio(changed, plain);
+  }
+
+  const SdpaGrid& sdpa_grid() {
+    if (!sdpa_) sdpa_ = measure_sdpa_grid();
+    return *sdpa_;
+  }
+
+ private:
+  SdpaGrid measure_sdpa_grid();
+  void meet_sdpa(BenchShape shape, SdpaGrid& grid);
+
+  BenchClock clock_;
+  std::optional<SdpaGrid> sdpa_;
+};
+
+/// Forward, and forward and backward together, at one shape.
+void Lab::meet_sdpa(BenchShape shape, SdpaGrid& grid) {
+  Contest c = contest();
+  const auto enter = [&](const std::string& method, bool backward) {
+    shape.backward = backward;
+    return c.enter(contender({.method = method, .shape = shape}));
+  };
+  const std::vector<int> ours{enter("fastmax", false), enter("fastmax", true)};
+  const std::vector<int> torchs{enter("sdpa", false), enter("sdpa", true)};
+  c.run();
+  for (const bool both : {false, true}) {
+    const double speedup = both ? c.ratio(torchs, ours) : c.ratio(torchs[0], ours[0]);
+    grid.worst.join({.value = speedup,
+                     .gemm_rate = c.gemm_rate(),
+                     .note = place(shape) + (both ? " forward + backward" : " forward")},
+                    true);
+    if (shape.N > 1024) continue;
+    grid.log_sum += std::log(speedup);
+    ++grid.count;
+  }
+}
+
+SdpaGrid Lab::measure_sdpa_grid() {
+  const std::vector<std::int64_t> lengths =
+      quick ? std::vector<std::int64_t>{16, 64, 256, 1024, 4096}
+            : std::vector<std::int64_t>{16,   32,   64,   128,   256,   512,  1024,
+                                        2048, 4096, 8192, 16384, 32768, 65536};
+  const double longest = quick ? 0.05 : 5;  // seconds of a forward call at half of torch.mm's rate
+  const double rate = clock_.gemm_rate();
+  SdpaGrid grid;
+  for (const std::int64_t D : {16, 32, 64, 128}) {
+    for (const std::int64_t N : lengths) {
+      for (const std::int64_t heads : {1, 4, 64}) {
+        for (const bool causal : {false, true}) {
+          BenchShape s = shape(N, D, causal);
+          s.H = heads;
+          if (useful_flops(s, 0, false) / (0.5 * rate) <= longest) meet_sdpa(s, grid);
+        }
+      }
+    }
+  }
+  return grid;
+}
+
+/// The planner's choice against the better form, around where they cost the same, and where that is.
+Finding planner(Lab& lab) {
+  Finding worst;
+  std::string crossings;
+  for (const std::int64_t D :
+       lab.quick ? std::vector<std::int64_t>{32, 64} : std::vector<std::int64_t>{32, 64, 128}) {
+    for (const bool causal : {false, true}) {
+      const std::int64_t F = state_features(2, D);
+      double last_N = 0, last_gain = 0, crossing = kNone;
+      for (const double part : {0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0}) {
+        const auto N = static_cast<std::int64_t>(part * static_cast<double>(F) * (causal ? 2 : 1));
+        const BenchShape s = lab.shape(N, D, causal);
+        Contest c = lab.contest();
+        const int chosen = c.enter(Lab::contender({.method = "fastmax", .shape = s}));
+        const int direct = c.enter(Lab::contender({.method = "direct", .shape = s}));
+        const int factorised = c.enter(Lab::contender({.method = "factorised", .shape = s}));
+        c.run();
+        worst.join({.value = std::max(c.ratio(chosen, direct), c.ratio(chosen, factorised)),
+                    .gemm_rate = c.gemm_rate(),
+                    .note = place(s)},
+                   false);
+        const double log_N = std::log(static_cast<double>(N)),
+                     gain = std::log(c.ratio(direct, factorised));
+        if (last_gain < 0 && gain >= 0)
+          crossing = std::exp(last_N - last_gain * (log_N - last_N) / (gain - last_gain));
+        last_N = log_N;
+        last_gain = gain;
+      }
+      crossings += text(crossings.empty() ? "" : "; ", "N=", short_number(std::round(crossing)),
+                        " D=", D, " ", mask(causal));
+    }
+  }
+  worst.also = "forms cost the same at " + crossings;
+  return worst;
+}
+
+/// One thread's time over two threads', by the wall clock.
+Finding two_threads(Lab& lab, std::int64_t heads) {
+  if (lab.threads < 2) return {.not_run = "needs --threads 2"};
+  Finding worst;
+  for (const bool causal : {false, true}) {
+    for (const bool backward : {false, true}) {
+      BenchShape s = lab.shape(8192, 64, causal, backward);
+      s.H = heads;
+      s.N /= heads;
+      BenchClock clock = lab.wall_clock();
+      Contest c = lab.contest(clock);
+      const Contender call = Lab::contender({.shape = s});
+      const auto on = [&](int threads) {
+        return [call, threads] {
+          at::set_num_threads(threads);
+          call.call();
+        };
+      };
+      c.enter(call);
+      const int one = c.enter(on(1)), two = c.enter(on(2));
+      c.run();
+      at::set_num_threads(lab.threads);
+      worst.join({.value = c.ratio(one, two),
+                  .gemm_rate = c.gemm_rate(),
+                  .note = place(s) + (backward ? " backward" : " forward")},
+                 true);
+    }
+  }
+  return worst;
+}
+
+/// Workspace of a thread beyond its states, in MiB.
+Finding workspace(Lab& lab, bool backward) {
+  Finding worst;
+  for (const std::int64_t D : {32, 64, 128}) {
+    for (const bool causal : {false, true}) {
+      at::set_num_threads(1);
+      BenchShape s = lab.shape(8192, D, causal, backward);
+      s.H = 1;
+      const double states =
+          (backward ? 2 : 1) * 4 * static_cast<double>(state_features(2, D) * (D + 1));
+      worst.join({.value = (Lab::contender({.shape = s}).workspace_bytes - states) / kMiB,
+                  .note = place(s)},
+                 false);
+      at::set_num_threads(lab.threads);
+    }
+  }
+  return worst;
+}
+
+/// Bytes of the state read and written a second by one decode step, over those of a copy of the same size.
+Finding decode_step(Lab& lab) {
+  constexpr std::int64_t D = 64;
+  State<float> state(1, 1, D, D, {.p = 2});
+  std::vector<float> copy(static_cast<std::size_t>(state.view().size()));
+  const BenchInputs in = bench_inputs(lab.shape(1, D));
+  const at::Tensor o = at::empty({1, 1, 1, D});
+  const auto token = [&](const at::Tensor& x) {
+    return contiguous(x.mutable_data_ptr<float>(), 1, 1, 1, D);
+  };
+  Contest c = lab.contest();
+  const int step = c.enter([&] {
+    state.step(token(in.q), token(in.k), token(in.v), token(o), torch_ops::torch_execution());
+  });
+  const int memcpy_of_state =
+      c.enter([&] { std::memcpy(copy.data(), state.view().data, copy.size() * sizeof(float)); });
+  c.run();
+  return {.value = c.ratio(memcpy_of_state, step),
+          .gemm_rate = c.gemm_rate(),
+          .note = text("state of ", short_bytes(static_cast<double>(copy.size() * sizeof(float))),
+                       ", a step ", short_seconds(c.seconds(step)))};
+}
+
+struct Line {
+  std::string figure;
+  double must, aim;
+  bool higher_is_better;
+  std::function<Finding(Lab&)> measure;
+};
+
+/// The worst over a list of shapes or ways.
+template <class Items, class Measure>
+Finding worst_of(const Items& items, bool higher_is_better, const Measure& measure) {
+  Finding worst;
+  for (const auto& item : items) worst.join(measure(item), higher_is_better);
+  return worst;
+}
+
+const std::vector<std::int64_t> kDims{32, 64, 128};
+constexpr std::int64_t kLong = 8192;  // tokens from which the factorised form is in its stride
+
+/// A rate over torch.mm's, a line a head size.
+void add_rates(std::vector<Line>& lines, const std::string& name, const std::vector<double>& must,
+               const std::vector<double>& aim, const std::vector<std::int64_t>& dims,
+               const std::function<Finding(Lab&, std::int64_t)>& measure) {
+  for (std::size_t i = 0; i < dims.size(); ++i)
+    lines.push_back({text(name, ", D=", dims[i]), must[i], aim[i], true,
+                     [=, D = dims[i]](Lab& lab) { return measure(lab, D); }});
+}
+/// Causal over unmasked time of one order.
+void add_causal_costs(std::vector<Line>& lines, int p, const std::vector<double>& must,
+                      const std::vector<double>& aim, const std::vector<std::int64_t>& dims) {
+  for (std::size_t i = 0; i < dims.size(); ++i)
+    lines.push_back({text("causal / unmasked time, p=", p, ", D=", dims[i]), must[i], aim[i], false,
+                     [=, D = dims[i]](Lab& lab) {
+                       return lab.cost({.p = p, .shape = lab.shape(kLong, D)},
+                                       [](Way& way) { way.shape.causal = true; });
+                     }});
+}
+
+void add_factorised(std::vector<Line>& lines) {
+  const auto forward = [](int p) {
+    return [p](Lab& lab, std::int64_t D) {
+      return lab.of_gemm({.p = p, .shape = lab.shape(kLong, D)});
+    };
+  };
+  add_rates(lines, "forward p=2, of mm", {0.84, 0.93, 0.87}, {0.95, 0.95, 0.95}, kDims, forward(2));
+  add_causal_costs(lines, 2, {1.12, 1.06, 1.05}, {1.05, 1.02, 0.97}, kDims);
+  add_rates(lines, "forward p=1, of mm", {0.4, 0.55, 0.65}, {0.6, 0.75, 0.85}, kDims, forward(1));
+  add_causal_costs(lines, 1, {1.6, 1.4, 1.3}, {1.3, 1.2, 1.1}, kDims);
+  add_rates(lines, "forward p=4, of mm", {0.5, 0.5}, {0.8, 0.8}, {8, 16}, forward(4));
+  add_causal_costs(lines, 4, {1.4, 1.4}, {1.1, 1.1}, {8, 16});
+  lines.push_back({"backward / forward time, factorised", 2.8, 2.3, false, [](Lab& lab) {
+                     return worst_of(kDims, false, [&](std::int64_t D) {
+                       return lab.ratio({.shape = lab.shape(kLong, D, false, true)},
+                                        {.shape = lab.shape(kLong, D)});
+                     });
+                   }});
+}
+
+void add_direct(std::vector<Line>& lines) {
+  const auto rate = [](bool causal, bool backward, std::vector<std::int64_t> lengths) {
+    return [=](Lab& lab, std::int64_t D) {
+      return worst_of(lengths, true, [&](std::int64_t N) {
+        return lab.of_gemm({.method = "direct", .shape = lab.shape(N, D, causal, backward)});
+      });
+    };
+  };
+  add_rates(lines, "direct forward, of mm", {0.93, 0.95, 0.95}, {1, 1, 1}, kDims,
+            rate(false, false, {1024, 4096}));
+  add_rates(lines, "direct backward, of mm", {0.88, 0.93, 0.92}, {0.97, 0.97, 0.97}, kDims,
+            rate(false, true, {1024, 4096}));
+  for (const auto& [N, must, aim] : {std::tuple{1024, 0.83, 0.92}, {4096, 0.93, 1.0}})
+    lines.push_back(
+        {text("direct causal forward, of mm, N=", N), must, aim, true, [=, length = N](Lab& lab) {
+           return worst_of(kDims, true,
+                           [&](std::int64_t D) { return rate(true, false, {length})(lab, D); });
+         }});
+  lines.push_back({"backward / forward time, direct", 2.6, 2.2, false, [](Lab& lab) {
+                     return worst_of(kDims, false, [&](std::int64_t D) {
+                       return lab.ratio(
+                           {.method = "direct", .shape = lab.shape(1024, D, false, true)},
+                           {.method = "direct", .shape = lab.shape(1024, D)});
+                     });
+                   }});
+  lines.push_back({"direct p=3, 4 / p=2 time", 1.15, 1.05, false, [](Lab& lab) {
+                     return worst_of(std::vector{3, 4}, false, [&](int p) {
+                       return lab.cost({.method = "direct", .shape = lab.shape(1024, 64)},
+                                       [&](Way& way) { way.p = p; });
+                     });
+                   }});
+}
+
+void add_softmax(std::vector<Line>& lines) {
+  lines.push_back({"speed-up over SDPA, worst point", 1.0, 1.1, true,
+                   [](Lab& lab) { return lab.sdpa_grid().worst; }});
+  lines.push_back({"speed-up over SDPA, mean to N=1k", 1.5, 1.8, true, [](Lab& lab) -> Finding {
+                     const SdpaGrid& grid = lab.sdpa_grid();
+                     return {.value = std::exp(grid.log_sum / grid.count),
+                             .gemm_rate = grid.worst.gemm_rate,
+                             .note = text("geometric, ", grid.count, " points")};
+                   }});
+  const auto speedup = [](bool causal) {
+    return [causal](Lab& lab, std::int64_t D) {
+      const BenchShape s = lab.shape(16384, D, causal);
+      return lab.ratio({.method = "sdpa", .shape = s}, {.method = "fastmax", .shape = s});
+    };
+  };
+  add_rates(lines, "speed-up over SDPA, N=16k", {35, 10, 2.2}, {45, 14, 3}, kDims, speedup(false));
+  add_rates(lines, "speed-up over SDPA, N=16k causal", {20, 5.5, 1.1}, {25, 7, 1.5}, kDims,
+            speedup(true));
+  lines.push_back({"planner's choice / better form, time", 1.05, kNone, false, planner});
+}
+
+void add_scaling_lines(std::vector<Line>& lines) {
+  for (const std::int64_t heads : {1, 8})
+    lines.push_back({text("two threads against one, BH=", heads), 1.7, 1.9, true,
+                     [heads](Lab& lab) { return two_threads(lab, heads); }});
+  lines.push_back({"N=10^6 / N=10^5 time, D=32", 10.5, 10.1, false, [](Lab& lab) {
+                     return worst_of(std::vector{false, true}, false, [&](bool causal) {
+                       return lab.ratio({.shape = lab.shape(1000000, 32, causal)},
+                                        {.shape = lab.shape(100000, 32, causal)});
+                     });
+                   }});
+  for (const bool backward : {false, true})
+    lines.push_back({backward ? "backward MiB a thread beside two states"
+                              : "forward MiB a thread beside one state",
+                     1, kNone, false, [backward](Lab& lab) { return workspace(lab, backward); }});
+  lines.push_back({"decode step p=2, D=64, of a copy's rate", 0.5, 0.8, true, decode_step});
+}
+
+void add_elements(std::vector<Line>& lines) {
+  // The forms and passes that an option is tried on.
+  const auto both_forms = [](Lab& lab, bool backward) {
+    std::vector<Way> ways{{.shape = lab.shape(4096, 64, false, backward)},
+                          {.method = "direct", .shape = lab.shape(1024, 64, false, backward)}};
+    for (Way& way : ways) way.shape.H = 4;
+    return ways;
+  };
+  lines.push_back({"[B, N, H, D] / [B, H, N, D] time", 1.05, 1.0, false, [=](Lab& lab) {
+                     Finding worst;
+                     for (const bool backward : {false, true})
+                       for (const Way& way : both_forms(lab, backward))
+                         worst.join(lab.cost(way, [](Way& w) { w.shape.tokens_first = true; }),
+                                    false);
+                     return worst;
+                   }});
+  for (const at::ScalarType type : {at::kBFloat16, at::kHalf})
+    lines.push_back(
+        {text(dtype_name(type), " storage against f32, speed"), 0.9, 1.1, true, [=](Lab& lab) {
+           return worst_of(both_forms(lab, false), true, [&](const Way& way) {
+             Way narrow = way;
+             narrow.shape.dtype = type;
+             return lab.ratio(way, narrow);
+           });
+         }});
+  lines.push_back({"AMX bf16 against f32, speed", 2.5, 5, true,
+                   [](Lab&) -> Finding { return {.not_run = "the library has no AMX kernel"}; }});
+}
+
+void add_dropout(std::vector<Line>& lines) {
+  const auto dropped = [](DropoutMode mode, bool causal) {
+    return [=](Lab& lab) {
+      return worst_of(kDims, false, [&](std::int64_t D) {
+        return lab.cost({.shape = lab.shape(4096, D, causal)}, [&](Way& way) {
+          way.shape.dropout = {.rate = 0.1, .mode = mode, .seed = 42};
+        });
+      });
+    };
+  };
+  lines.push_back(
+      {"dropout token / none, time", 1.05, kNone, false, dropped(DropoutMode::kToken, false)});
+  for (const bool causal : {false, true})
+    lines.push_back({text("dropout quadratic / none, time, ", mask(causal)), causal ? 2.0 : 1.1,
+                     kNone, false, dropped(DropoutMode::kQuadratic, causal)});
+}
+
+std::vector<Line> all_lines() {
+  std::vector<Line> lines;
+  add_factorised(lines);
+  add_direct(lines);
+  add_softmax(lines);
+  add_scaling_lines(lines);
+  add_elements(lines);
+  add_dropout(lines);
+  return lines;
+}
+
+}  // namespace
+
+std::string SuiteRow::verdict() const {
+  if (!not_run.empty()) return "not run";
+  const auto reaches = [&](double goal) {
+    return higher_is_better ? measured >= goal : measured <= goal;
+  };
+  if (!reaches(must)) return "miss";
+  return reaches(aim) ? "aim" : "pass";
+}
+
+SuiteReport run_suite(const SuiteOptions& options,
+                      const std::function<void(int, int, const std::string&)>& progress,
+                      const std::function<bool()>& stop) {
+  SuiteReport report{.options = options, .rows = {}};
+  std::vector<Line> lines = all_lines();
+  std::erase_if(
+      lines, [&](const Line& line) { return line.figure.find(options.only) == std::string::npos; });
+  if (lines.empty())
+    throw UsageError(text("--only: expected a part of a figure's name, such as direct, got '",
+                          options.only, "'"));
+  Lab lab(options);
+  for (const Line& line : lines) {
+    report.interrupted = stop();
+    if (report.interrupted) break;
+    progress(static_cast<int>(report.rows.size()), static_cast<int>(lines.size()), line.figure);
+    SuiteRow row{.figure = line.figure,
+                 .must = line.must,
+                 .aim = line.aim,
+                 .higher_is_better = line.higher_is_better};
+    try {
+      const Finding found = line.measure(lab);
+      row.measured = found.value;
+      row.gemm_gflops = 1e-9 * found.gemm_rate;
+      row.note = found.note;
+      row.also = found.also;
+      row.not_run = found.not_run;
+    } catch (const WrongAnswer& wrong) {
+      row.measured = kNone;
+      row.not_run = wrong.what();
+      row.wrong = true;
+    }
+    report.rows.push_back(row);
+  }
+  return report;
+}
+
+}  // namespace fastmax::app
