@@ -119,6 +119,36 @@ TEST(BenchContenders, AllMethodsAreRight) {
   }
 }
 
+TEST(BenchContenders, InputsLieInMemoryAsAsked) {
+  BenchShape shape{.B = 2, .H = 3, .N = 40, .D = 8};
+  const BenchInputs heads_first = bench_inputs(shape);
+  shape.tokens_first = true;
+  const BenchInputs tokens_first = bench_inputs(shape);
+  EXPECT_EQ(heads_first.q.stride(2), 8);
+  EXPECT_EQ(tokens_first.q.stride(2), 3 * 8);
+  EXPECT_TRUE(at::equal(heads_first.v, tokens_first.v));
+}
+
+TEST(BenchContenders, DropoutIsAppliedAndJudgedByItsMask) {
+  for (const DropoutMode mode :
+       {DropoutMode::kQuadratic, DropoutMode::kStandard, DropoutMode::kToken}) {
+    for (const bool backward : {false, true}) {
+      BenchShape shape{.B = 1, .H = 2, .N = 90, .D = 6, .causal = true, .backward = backward};
+      const BenchInputs in = bench_inputs(shape);
+      shape.dropout = {.rate = 0.4, .mode = mode, .seed = 42};
+      Contender c = fastmax_contender("factorised", 2, shape, in, std::make_shared<BenchOutputs>());
+      c.call();
+      EXPECT_LT(compare(fastmax_truth(c), *c.outputs).relative, 1e-4);
+      const SampledTruth undropped =
+          backward ? backward_truth(in, 2, true, *c.outputs) : forward_truth(in, 2, true);
+      EXPECT_GT(compare(undropped, *c.outputs).relative, 1e-2);
+      if (!backward) continue;
+      c.outputs->dv.index({0, 1, 89}).add_(1);
+      EXPECT_GT(compare(fastmax_truth(c), *c.outputs).relative, 1e-2);
+    }
+  }
+}
+
 TEST(BenchContenders, SoftmaxPaysForItsMatrix) {
   const BenchShape shape{.B = 1, .H = 2, .N = 256, .D = 8};
   const Contender c = softmax_contender("softmax", shape, bench_inputs(shape));
