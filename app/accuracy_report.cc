@@ -156,7 +156,7 @@ std::vector<Plot> plots_of(const std::vector<Accuracy>& figures) {
                              : "relative rms error",
               .log_x = true,
               .log_y = true,
-              .y_format = "10^{%L}"};
+              .y_format = "1e%T"};
     for (const std::string& inputs : labels(figures, what)) {
       std::map<std::int64_t, double> worst;
       for (const Accuracy& a : figures)
