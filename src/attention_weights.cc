@@ -9,7 +9,8 @@ void attention_weights(const WeightsArgs<T>& args, const Options& options,
                        const Execution& execution) {
   check(args, options);
   if (args.a.B == 0 || args.a.H == 0 || args.a.N == 0 || args.a.D == 0) return;
-  auto call = make_call<T, cpu::WeightsCall>(args, options, static_cast<int>(cpu::kPanel), 0);
+  auto call =
+      make_call<T, cpu::WeightsCall>(args, options, {.chunk = static_cast<int>(cpu::kPanel)}, 0);
   const int threads = execution.threads > 0 ? execution.threads : available_threads();
   const std::size_t scratch_bytes = call_scratch_bytes<T>(args, options);
   Workspace own;

@@ -9,6 +9,7 @@
 #include "src/cpu/kernels.h"
 #include "src/cpu/layout.h"
 #include "src/max_norm.h"
+#include "src/plan.h"
 #include "src/score.h"
 
 namespace fastmax {
@@ -90,11 +91,13 @@ T forward_unit(const Args& a, const cpu::Settings<T>& s) {
 
 /// The kernels' call for checked arguments: every default resolved.
 template <class T, template <class> class Call, class Args>
-Call<T> make_call(const Args& args, const Options& options, int chunk, std::size_t first_batch) {
+Call<T> make_call(const Args& args, const Options& options, const Choice& choice,
+                  std::size_t first_batch) {
   Call<T> call;
   call.args = args;
   cpu::resolve(options, args.q.D, call);
-  call.chunk = static_cast<std::size_t>(chunk);
+  call.chunk = static_cast<std::size_t>(choice.chunk);
+  call.tiles = choice.tiles;
   call.first_batch = first_batch;
   if constexpr (requires { args.initial_state; }) call.initial_state = args.initial_state;
   if (!kIsBackward<Args>) call.unit = forward_unit<T>(args, call);

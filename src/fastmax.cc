@@ -16,7 +16,7 @@ namespace fastmax {
 namespace {
 
 template <class Args>
-Choice choose(const Args& a, const Options& options, int threads) {
+Choice choose(const Args& a, const Options& options, int threads, bool bf16) {
   const Problem problem{.B = a.q.B,
                         .H = a.q.H,
                         .N = a.q.N,
@@ -26,7 +26,8 @@ Choice choose(const Args& a, const Options& options, int threads) {
                         .p = options.p,
                         .causal = options.causal,
                         .backward = kIsBackward<Args>,
-                        .state = has_state(a)};
+                        .state = has_state(a),
+                        .bf16 = bf16};
   return make_choice(problem, this_machine(threads > 0 ? threads : available_threads()), options);
 }
 
@@ -63,9 +64,9 @@ void run_kernel(const cpu::BackwardCall<T>& call, Form form, const cpu::Team& te
 }
 
 template <class T, template <class> class Call, class Args>
-Plan make_plan(const Args& args, const Options& options, int threads) {
-  const Choice choice = choose(args, options, threads);
-  const auto call = make_call<T, Call>(args, options, choice.chunk, 0);
+Plan make_plan(const Args& args, const Options& options, int threads, bool bf16) {
+  const Choice choice = choose(args, options, threads, bf16);
+  const auto call = make_call<T, Call>(args, options, choice, 0);
   return {.form = choice.form,
           .chunk = choice.chunk,
           .workspace_bytes =
@@ -107,8 +108,8 @@ Report look_at_denominators(const cpu::ForwardCall<T>& call, const Options& opti
 template <class T, template <class> class Call, class Args, class After>
 auto run(const Args& args, const Options& options, const Execution& execution, const Place& place,
          const After& after) {
-  const Choice choice = choose(args, options, execution.threads);
-  auto call = make_call<T, Call>(args, options, choice.chunk, place.first_batch);
+  const Choice choice = choose(args, options, execution.threads, place.bf16);
+  auto call = make_call<T, Call>(args, options, choice, place.first_batch);
   const std::size_t scratch_bytes = call_scratch_bytes<T>(args, options);
   Workspace own;
   std::byte* memory =
@@ -213,13 +214,13 @@ void backward(const BackwardArgs<T>& args, const Options& options, const Executi
 
 template <class T>
 requires(!kIs16Bit<T>) Plan
-    run_plan(const ForwardArgs<T>& args, const Options& options, int threads) {
-  return make_plan<T, cpu::ForwardCall>(args, options, threads);
+    run_plan(const ForwardArgs<T>& args, const Options& options, int threads, bool bf16) {
+  return make_plan<T, cpu::ForwardCall>(args, options, threads, bf16);
 }
 template <class T>
 requires(!kIs16Bit<T>) Plan
-    run_plan(const BackwardArgs<T>& args, const Options& options, int threads) {
-  return make_plan<T, cpu::BackwardCall>(args, options, threads);
+    run_plan(const BackwardArgs<T>& args, const Options& options, int threads, bool bf16) {
+  return make_plan<T, cpu::BackwardCall>(args, options, threads, bf16);
 }
 
 template <class T>
@@ -238,8 +239,8 @@ Plan plan(const BackwardArgs<T>& args, const Options& options, int threads) {
                               const Place&);                                           \
   template void run_backward(const BackwardArgs<T>&, const Options&, const Execution&, \
                              const Place&);                                            \
-  template Plan run_plan(const ForwardArgs<T>&, const Options&, int);                  \
-  template Plan run_plan(const BackwardArgs<T>&, const Options&, int);
+  template Plan run_plan(const ForwardArgs<T>&, const Options&, int, bool);            \
+  template Plan run_plan(const BackwardArgs<T>&, const Options&, int, bool);
 FASTMAX_INSTANTIATE_RUN(float)
 FASTMAX_INSTANTIATE_RUN(double)
 

@@ -2,6 +2,9 @@
 
 #include <unistd.h>
 
+#include "hwy/targets.h"
+#include "src/cpu/amx.h"
+
 namespace fastmax {
 
 Machine this_machine(int threads) {
@@ -12,7 +15,9 @@ Machine this_machine(int threads) {
 #endif
     return std::size_t{1} << 20;
   }();
-  return {.threads = threads, .l2_bytes = l2_bytes};
+  // Without AVX-512, as when a test leaves it out, kernels keep off it altogether.
+  const bool tiles = (hwy::SupportedTargets() & HWY_AVX3) && cpu::amx::available();
+  return {.threads = threads, .l2_bytes = l2_bytes, .tiles = tiles};
 }
 
 }  // namespace fastmax

@@ -4,7 +4,7 @@
 
 namespace fastmax {
 
-/// Cache sizes as the system reports them, read once.
+/// Cache sizes as the system reports them, read once; matrix tiles as the CPU and the system offer them.
 Machine this_machine(int threads);
 
 }  // namespace fastmax

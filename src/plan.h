@@ -18,19 +18,22 @@ struct Problem {
   bool causal;
   bool backward;
   bool state;  ///< one comes in or goes out
+  bool bf16;   ///< inputs have only bf16's digits
 };
 
 struct Machine {
   int threads;
   std::size_t l2_bytes;  ///< of one core
+  bool tiles = false;    ///< multiplies bf16 matrix tiles (src/cpu/amx.h)
 };
 
 /// What the planner decides; the public Plan adds the workspace.
 struct Choice {
-  Form form;
-  int chunk;    ///< factorised: tokens that join the state at a time
-  int threads;  ///< no more than the work is worth
-  const char* why;
+  Form form = Form::kAuto;
+  int chunk = 0;    ///< factorised: tokens that join the state at a time
+  int threads = 1;  ///< no more than the work is worth
+  const char* why = "";
+  bool tiles = false;  ///< factorised: by bf16 matrix tiles
 };
 
 /// C(D + p, p): monomials of degree <= p in D variables.
@@ -40,6 +43,16 @@ constexpr double packed_features(std::int64_t D, int p) {
   return count;
 }
 
+/// Whether the factorised forward may round features and values to bf16 in its products: an error of the size of bf16
+/// outputs' own rounding, unless a denominator is small.
+constexpr bool allows_tiles(const Problem& s, const Machine& m, const Options& options) {
+  return s.bf16 && m.tiles && !s.backward && s.E % 16 == 0 && s.p % 2 == 0 &&
+         !options.coefficients && !drops_features(options.dropout);
+}
+
+/// How much faster tiles are than vectors, at the least (docs/performance.md).
+inline constexpr double kTileSpeed = 3;
+
 /// Reads no globals and no CPUID, so a laptop can test the plan of a 96-core server.
 constexpr Choice make_choice(const Problem& s, const Machine& m, const Options& options) {
   // Multiply-adds of each form, forward; backward multiplies both by 2.5.
@@ -48,7 +61,8 @@ constexpr Choice make_choice(const Problem& s, const Machine& m, const Options& 
                E = static_cast<double>(s.E);
   const double pairs = s.causal ? N * M - N * (N - 1) / 2 : N * M;
   const double direct = pairs * static_cast<double>(s.D + s.E);
-  const double factorised = (N + M) * features * E;
+  const bool tiles = allows_tiles(s, m, options);
+  const double factorised = (N + M) * features * E / (tiles ? kTileSpeed : 1);
 
   Choice choice{options.form, options.chunk, 1, "asked for"};
   if (options.form == Form::kAuto && s.state) {
@@ -63,6 +77,7 @@ constexpr Choice make_choice(const Problem& s, const Machine& m, const Options& 
     choice.why = few ? "few tokens: scores cost less than features"
                      : "many tokens: features cost less than scores";
   }
+  choice.tiles = tiles && choice.form == Form::kFactorised;
   if (choice.form == Form::kDirect) {
     choice.chunk = 0;
   } else if (choice.chunk > 0) {
@@ -75,6 +90,8 @@ constexpr Choice make_choice(const Problem& s, const Machine& m, const Options& 
     const double growth = state_bytes / static_cast<double>(m.l2_bytes);
     choice.chunk = growth > 1 ? 256 : growth > 0.2 ? 128 : 64;
     if (drops_features(options.dropout)) choice.chunk = 64;  // inside it a pair costs F, not D
+    // Tiles of the state are made anew for each chunk, and scores inside a chunk are float32.
+    if (tiles) choice.chunk = !s.causal || growth > 1 ? 256 : 128;
   }
   // A thread is worth waking for some 20 microseconds of work.
   const double heads = static_cast<double>(s.B * s.H);

@@ -12,6 +12,7 @@ struct Place {
   std::size_t first_batch =
       0;  ///< dropout draws for batch entries from here: a packed sequence is one of its own
   std::size_t taken = 0;  ///< bytes of the workspace, from its start, that the caller uses itself
+  bool bf16 = false;  ///< inputs had only bf16's digits, so that products may be rounded to them
 };
 
 template <class T>
@@ -22,10 +23,10 @@ requires(!kIs16Bit<T>) void run_backward(const BackwardArgs<T>& args, const Opti
                                          const Execution& execution, const Place& place);
 template <class T>
 requires(!kIs16Bit<T>) Plan
-    run_plan(const ForwardArgs<T>& args, const Options& options, int threads);
+    run_plan(const ForwardArgs<T>& args, const Options& options, int threads, bool bf16 = false);
 template <class T>
 requires(!kIs16Bit<T>) Plan
-    run_plan(const BackwardArgs<T>& args, const Options& options, int threads);
+    run_plan(const BackwardArgs<T>& args, const Options& options, int threads, bool bf16 = false);
 
 template <class S>
 requires kIs16Bit<S> Report run_forward(const ForwardArgs<S>& args, const Options& options,

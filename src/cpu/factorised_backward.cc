@@ -87,7 +87,8 @@ class FactorisedBackward {
                            const Tokens& to, std::size_t slot) const {
     const auto v = call_.args.v.head(b, h);
     pack_plain(v[first].data(), v.stride, n, shape_.E, to.values + slot * v_size());
-    return pack_joining(call_, shape_, b, h, first, n, to.keys, slot);
+    return pack_joining(call_, shape_, b, h, first, n, static_cast<const T*>(nullptr), to.keys,
+                        slot);
   }
 
   template <class WorkersOf>
@@ -97,7 +98,8 @@ class FactorisedBackward {
     team.for_each(slices, [&](std::size_t worker, std::size_t slice) {
       const Worker w = workers[worker];
       join_keys(call_, shape_, shared.M, b, h, tokens, shape_.slice_begin(slice, slices),
-                shape_.slice_begin(slice + 1, slices), w.tokens.keys, w.S);
+                shape_.slice_begin(slice + 1, slices), w.tokens.keys, w.S,
+                /*phi=*/nullptr);
     });
   }
 

@@ -45,6 +45,7 @@ class FactorisedForward {
         [&](std::size_t group, const Shared& shared, const auto& workers, const Team& inner) {
           const std::size_t b = group / shape_.Hkv, h = group % shape_.Hkv;
           shared.weight.fill(call_, shape_.table, b, h);
+          take_mean(call_, shape_, b, h, shared.state);
           load_state(call_, shape_, call_.initial_state.head(b, h), true, shared.state);
           const std::size_t before =
               call_.causal ? static_cast<std::size_t>(shape_.offset) : shape_.M;
@@ -71,8 +72,11 @@ class FactorisedForward {
         std::min(shape_.table.blocks.size(), team.size() == 1 ? 1 : 2 * team.size());
     team.for_each(slices, [&](std::size_t worker, std::size_t slice) {
       const Worker w = workers[worker];
-      join_keys(call_, shape_, shared.state, b, h, tokens, shape_.slice_begin(slice, slices),
-                shape_.slice_begin(slice + 1, slices), w.tokens, w.S);
+      const amx::Tiles tiles(shape_.tiles);
+      const std::size_t begin = shape_.slice_begin(slice, slices),
+                        end = shape_.slice_begin(slice + 1, slices);
+      join_keys(call_, shape_, shared.state, b, h, tokens, begin, end, w.tokens, w.S, w.tiles);
+      if (!call_.causal) pack_tiles(shape_, shared.state, begin, end);
     });
   }
 
@@ -83,19 +87,24 @@ class FactorisedForward {
     const std::size_t items = divide_up(shape_.query_panels, shape_.chunk);
     team.for_each(shape_.heads * items, [&](std::size_t worker, std::size_t item) {
       const Worker w = workers[worker];
+      const amx::Tiles tiles(shape_.tiles);
       const std::size_t head = h * shape_.heads + item / items, first = item % items * shape_.chunk;
       const std::size_t count = std::min(shape_.chunk, shape_.query_panels - first);
       for (std::size_t i = 0; i < count; ++i)
         pack_query(b, head, first + i, w.tokens.x + i * x_size());
       std::fill_n(w.g, count * kPanel, T{0});
-      for (std::size_t block = 0; block < shape_.table.blocks.size(); ++block) {
+      const std::size_t blocks = shape_.table.blocks.size();
+      for (std::size_t block = 0; block < blocks; block += shape_.step) {
         for (std::size_t i = 0; i < count; ++i) {
-          read_state(shape_, shared.state, shape_.table.blocks[block], w.tokens.x + i * x_size(),
-                     tokens(first + i), block > 0, w.ot + i * ot_size(), w.g + i * kPanel, w.S);
+          read_panel(shape_, shared.state, block, std::min(block + shape_.step, blocks),
+                     w.tokens.x + i * x_size(), tokens(first + i), block > 0, w.ot + i * ot_size(),
+                     w.g + i * kPanel, w.S);
         }
       }
-      for (std::size_t i = 0; i < count; ++i)
+      for (std::size_t i = 0; i < count; ++i) {
+        add_mean(shape_, shared.state, w.g + i * kPanel, w.ot + i * ot_size());
         write(b, head, first + i, w.ot + i * ot_size(), w.g + i * kPanel);
+      }
     });
   }
 
@@ -106,14 +115,15 @@ class FactorisedForward {
     JoiningPanel<T> keys[FactorisedShape::kSpan + kMaxChunk];
     team.for_each(count, [&](std::size_t, std::size_t i) {
       const std::size_t from = static_cast<std::size_t>(shape_.offset) + (first + i) * kPanel;
-      keys[i] = pack_joining(call_, shape_, b, h, from, tokens(first + i), shared.keys, i);
+      keys[i] = pack_joining(call_, shape_, b, h, from, tokens(first + i), shared.state.mean,
+                             shared.keys, i);
       for (std::size_t head = 0; head < shape_.heads; ++head) {
         pack_query(b, h * shape_.heads + head, first + i,
                    shared.queries + (head * shape_.span + i) * x_size());
       }
     });
     team.for_each(shape_.slices, [&](std::size_t worker, std::size_t slice) {
-      scan_slice(slice, first, count, keys, shared, workers[worker].S);
+      scan_slice(slice, first, count, keys, shared, workers[worker]);
     });
     team.for_each(shape_.heads * count, [&](std::size_t worker, std::size_t item) {
       finish(b, h, first, item / count, item % count, keys, shared, workers[worker]);
@@ -126,30 +136,35 @@ class FactorisedForward {
 
   /// One slice of the features: chunk by chunk, queries read the state, then keys join it.
   void scan_slice(std::size_t slice, std::size_t first, std::size_t count,
-                  const JoiningPanel<T>* keys, const Shared& shared, T* S) const {
+                  const JoiningPanel<T>* keys, const Shared& shared, const Worker& w) const {
+    const amx::Tiles tiles(shape_.tiles);
     const std::size_t begin = shape_.slice_begin(slice, shape_.slices),
                       end = shape_.slice_begin(slice + 1, shape_.slices);
     for (std::size_t chunk = 0; chunk < count; chunk += shape_.chunk) {
       const std::size_t chunk_end = std::min(chunk + shape_.chunk, count);
       const bool last = first + chunk_end == shape_.query_panels && !call_.args.final_state.data;
-      if (has_past(first + chunk)) {
-        for (std::size_t head = 0; head < shape_.heads; ++head) {
-          for (std::size_t i = chunk; i < chunk_end; ++i)
-            std::fill_n(g(shared, slice, head, i), kPanel, T{0});
-        }
-      }
-      for (std::size_t block = begin; block < end; ++block) {
+      const auto for_each_reader = [&](const auto& visit) {
         for (std::size_t head = 0; has_past(first + chunk) && head < shape_.heads; ++head) {
-          for (std::size_t i = chunk; i < chunk_end; ++i) {
-            read_state(shape_, shared.state, shape_.table.blocks[block],
-                       shared.queries + (head * shape_.span + i) * x_size(), tokens(first + i),
-                       block > begin, ot(shared, slice, head, i), g(shared, slice, head, i), S);
-          }
+          for (std::size_t i = chunk; i < chunk_end; ++i)
+            visit(head, i, ot(shared, slice, head, i), g(shared, slice, head, i));
         }
-        for (std::size_t i = chunk; !last && i < chunk_end; ++i) {
-          join_state(shape_, shared.state, shape_.table.blocks[block], keys[i], S);
+      };
+      for_each_reader([](std::size_t, std::size_t, T*, T* g) { std::fill_n(g, kPanel, T{0}); });
+      for (std::size_t block = begin; block < end; block += shape_.step) {
+        const std::size_t next = std::min(block + shape_.step, end);
+        if (has_past(first + chunk)) pack_tiles(shape_, shared.state, block, next);
+        for_each_reader([&](std::size_t head, std::size_t i, T* ot, T* g) {
+          read_panel(shape_, shared.state, block, next,
+                     shared.queries + (head * shape_.span + i) * x_size(), tokens(first + i),
+                     block > begin, ot, g, w.S);
+        });
+        if (!last) {
+          join_panels(shape_, shared.state, block, next, keys + chunk, chunk_end - chunk, w.S,
+                      w.tiles);
         }
       }
+      for_each_reader(
+          [&](std::size_t, std::size_t, T* ot, T* g) { add_mean(shape_, shared.state, g, ot); });
     }
   }
 

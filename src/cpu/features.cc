@@ -5,7 +5,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <utility>
+#include <tuple>
 
 namespace fastmax::cpu {
 namespace {
@@ -26,12 +26,12 @@ int multinomial(const std::array<int, kMaxOrder>& index, int p) {
 
 /// Appends the feature of these indices, in a new segment where the last index starts over or a
 /// block ends.
-void append(FeatureTable& table, const std::array<int, kMaxOrder>& index) {
+void append(FeatureTable& table, std::size_t block, const std::array<int, kMaxOrder>& index) {
   const int p = table.p, last = index[p - 1];
   const std::size_t f = table.count++;
   const bool starts_over = last == (p > 1 ? index[p - 2] : 0);
-  if (starts_over || f % kFeatureBlock == 0) {
-    Segment s{.first = static_cast<int>(f % kFeatureBlock), .count = 0, .b = last, .prefix = {}};
+  if (starts_over || f % block == 0) {
+    Segment s{.first = static_cast<int>(f % block), .count = 0, .b = last, .prefix = {}};
     std::copy_n(index.begin(), p - 1, s.prefix);
     table.segments.push_back(s);
   }
@@ -52,18 +52,18 @@ bool advance(std::array<int, kMaxOrder>& index, int p, int K) {
   return false;
 }
 
-FeatureTable make_table(int p, std::size_t K) {
+FeatureTable make_table(int p, std::size_t K, std::size_t block_size) {
   FeatureTable table;
   table.p = p;
   table.K = K;
   table.multiplicity.reserve(feature_count(p, K));
   table.degree.reserve(feature_count(p, K));
   std::array<int, kMaxOrder> index{};
-  do append(table, index);
+  do append(table, block_size, index);
   while (advance(index, p, static_cast<int>(K)));
   const Segment* s = table.segments.data();
   const Segment* const end = s + table.segments.size();
-  for (std::size_t first = 0; first < table.count; first += kFeatureBlock) {
+  for (std::size_t first = 0; first < table.count; first += block_size) {
     FeatureBlock block{.first = first, .count = 0, .begin = s, .end = s};
     do block.count += static_cast<std::size_t>(s->count);
     while (++s != end && s->first != 0);
@@ -82,12 +82,13 @@ std::size_t feature_count(int p, std::size_t K) {
   return count;
 }
 
-const FeatureTable& feature_table(int p, std::size_t K) {
+const FeatureTable& feature_table(int p, std::size_t K, std::size_t block) {
+  using Key = std::tuple<int, std::size_t, std::size_t>;
   static std::mutex mutex;
-  static std::map<std::pair<int, std::size_t>, std::unique_ptr<const FeatureTable>> tables;
+  static std::map<Key, std::unique_ptr<const FeatureTable>> tables;
   const std::lock_guard lock(mutex);
-  auto& table = tables[{p, K}];
-  if (!table) table = std::make_unique<const FeatureTable>(make_table(p, K));
+  auto& table = tables[{p, K, block}];
+  if (!table) table = std::make_unique<const FeatureTable>(make_table(p, K, block));
   return *table;
 }
 

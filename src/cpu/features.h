@@ -26,7 +26,7 @@ struct Segment {
 };
 
 struct FeatureBlock {
-  std::size_t first, count;  ///< features of the whole table; count <= kFeatureBlock
+  std::size_t first, count;  ///< features of the whole table; count <= the table's block
   const Segment* begin;
   const Segment* end;
   std::size_t rows() const { return round_up(count, kRows); }
@@ -41,12 +41,13 @@ struct FeatureTable {
   std::vector<float> multiplicity;    ///< multinomial coefficient of the indices that are not 0
   std::vector<unsigned char> degree;  ///< how many indices are not 0
 
-  /// Rows of a state: blocks start at multiples of kFeatureBlock, the last is padded to kRows.
+  /// Rows of a state: blocks start at multiples of the table's block, the last is padded to kRows.
   std::size_t padded_count() const { return round_up(count, kRows); }
 };
 
-/// The table of order p in K variables; made on first use and kept (about 40 bytes a feature).
-const FeatureTable& feature_table(int p, std::size_t K);
+/// The table of order p in K variables, in blocks of `block` features; made on first use and kept (about 40 bytes a
+/// feature).
+const FeatureTable& feature_table(int p, std::size_t K, std::size_t block = kFeatureBlock);
 
 /// C(K + p - 1, p).
 std::size_t feature_count(int p, std::size_t K);

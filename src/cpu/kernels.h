@@ -19,6 +19,7 @@ struct Settings {
   T scale = 1;
   bool causal = false;
   std::size_t chunk = 0;  ///< tokens that join the state at a time; a multiple of kPanel
+  bool tiles = false;     ///< products of the factorised forward by bf16 tiles (amx.h)
   Normalize normalize = Normalize::kStandardize;
   const T* query_factor = nullptr;  ///< kMaxNorm: 1 / largest norm, [B][H]
   const T* key_factor = nullptr;    ///< [B][Hkv]

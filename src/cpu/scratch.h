@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "src/cpu/amx.h"
 #include "src/cpu/features.h"
 #include "src/cpu/kernels.h"
 #include "src/cpu/layout.h"
@@ -212,8 +213,10 @@ struct DirectBackwardWorker {
 struct FactorisedShape : Geometry {
   bool causal;
   bool drops_features;
+  bool tiles;
   const FeatureTable& table;
   std::size_t features;  ///< rows of the state, padded
+  std::size_t step;      ///< blocks of features that a chunk meets at a time
   std::size_t chunk;     ///< panels that read the state, then join it
   std::size_t span;      ///< panels between two barriers, a multiple of chunk
   std::size_t slices;    ///< causal: parts of the features whose outputs are summed apart, in order
@@ -224,8 +227,10 @@ struct FactorisedShape : Geometry {
       : Geometry(call),
         causal(call.causal),
         drops_features(fastmax::drops_features(call.dropout)),
-        table(feature_table(call.p, K)),
+        tiles(call.tiles),
+        table(feature_table(call.p, K, tiles ? amx::kBlock : kFeatureBlock)),
         features(table.padded_count()),
+        step(tiles ? amx::kReadBlocks : 1),
         chunk(std::clamp<std::size_t>(call.chunk / kPanel, 1, kMaxChunk)),
         span(groups_in_parallel(groups, threads) ? chunk : round_up(kSpan, chunk)),
         slices(std::min(kSlices, table.blocks.size())),
@@ -252,27 +257,33 @@ struct StateScratch {
   T* y;                   ///< [features], the column of ones
   const T* weight;        ///< w_f / c_p, [features]
   const T* value_weight;  ///< the same, masked where features are dropped
+  amx::Bits* tiles;       ///< M as tiles read it, [blocks][amx::state_size]
+  T* mean;                ///< with tiles, M holds v - mean: small numbers lose less in bf16. [E]
 
   StateScratch(Arena& a, const FactorisedShape& s)
       : M(a.take<T>(s.features * s.value_stride)),
         y(a.take<T>(s.features)),
         weight(nullptr),
-        value_weight(nullptr) {}
+        value_weight(nullptr),
+        tiles(a.take<amx::Bits>(s.tiles ? s.table.blocks.size() * amx::state_size(s.E) : 0)),
+        mean(a.take<T>(s.tiles ? s.E : 0)) {}
 };
 
 /// Tokens of one side, packed panel by panel.
 template <class T>
 struct TokenScratch {
-  T* x;        ///< kappa, [panels][dims][kPanel]
-  T* inverse;  ///< 1 / sqrt(var + eps), [panels][kPanel]
-  T* weight;   ///< key weights, zeros behind the last token, [panels][kPanel]
-  T* values;   ///< rows, [panels][kPanel][value_stride], only if they do not lie in place
+  T* x;              ///< kappa, [panels][dims][kPanel]
+  T* inverse;        ///< 1 / sqrt(var + eps), [panels][kPanel]
+  T* weight;         ///< key weights, zeros behind the last token, [panels][kPanel]
+  T* values;         ///< rows, [panels][kPanel][value_stride], only if they do not lie in place
+  amx::Bits* tiles;  ///< values as tiles, [panels][amx::value_size]
 
   TokenScratch(Arena& a, const FactorisedShape& s, std::size_t panels)
       : x(a.take<T>(panels * s.dims * kPanel)),
         inverse(a.take<T>(panels * kPanel)),
         weight(a.take<T>(panels * kPanel)),
-        values(a.take<T>(values_in_place<T>(s) ? 0 : panels * kPanel * s.value_stride)) {}
+        values(a.take<T>(values_in_place<T>(s) ? 0 : panels * kPanel * s.value_stride)),
+        tiles(a.take<amx::Bits>(s.tiles ? panels * amx::value_size(s.E) : 0)) {}
 };
 
 /// w_f / c_p, and the same masked by dropout of features.
@@ -328,13 +339,15 @@ struct FactorisedForwardWorker {
   T* g;                    ///< [chunk][kPanel]
   T* S;                    ///< features of one block or scores, [kPanel][kPanel]
   T* features;             ///< of two panels, [2][kPanel][kPanel], where dropout needs them
+  amx::Bits* tiles;        ///< features of one block as tiles, [chunk][amx::join_size]
 
   FactorisedForwardWorker(Arena& a, const FactorisedShape& s)
       : tokens(a, s, s.chunk),
         ot(a.take<T>(s.chunk * s.channels * kPanel)),
         g(a.take<T>(s.chunk * kPanel)),
         S(a.take<T>(kPanel * kPanel)),
-        features(a.take<T>(s.drops_features ? 2 * kPanel * kPanel : 0)) {}
+        features(a.take<T>(s.drops_features ? 2 * kPanel * kPanel : 0)),
+        tiles(a.take<amx::Bits>(s.tiles ? s.chunk * amx::join_size() : 0)) {}
 };
 
 /// What the factorised backward packs of `queries` panels of queries and `keys` panels of keys.

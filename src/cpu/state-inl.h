@@ -1,9 +1,13 @@
 // The state of the factorised form: tokens join it, queries read it, gradients come back through
 // it. One block of features at a time, so that its rows of the state stay in cache while all panels
 // of a chunk use them.
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
+#include <type_traits>
 
 #include "hwy/highway.h"
+#include "src/cpu/amx.h"
 #include "src/cpu/features.h"
 #include "src/cpu/scratch.h"
 
@@ -39,11 +43,13 @@ HWY_NOINLINE void load_state(const Settings<T>& s, const FactorisedShape& shape,
   std::fill_n(state.y, shape.features, T{0});
   if (!S) return;
   const T power = weighted ? unit_power(s) : T{1};
+  const T* mean = shape.tiles ? state.mean : nullptr;
   for (std::size_t f = 0; f < shape.table.count; ++f, S += shape.E + 1) {
     const T w = weighted ? state.weight[f] * power : T{1},
             w_v = weighted ? state.value_weight[f] * power : T{1};
     T* M = state.M + f * shape.value_stride;
-    for (std::size_t e = 0; e < shape.E; ++e) M[e] = w_v * S[e];
+    for (std::size_t e = 0; e < shape.E; ++e)
+      M[e] = w_v * (mean ? S[e] - mean[e] * S[shape.E] : S[e]);
     state.y[f] = w * S[shape.E];
   }
 }
@@ -53,10 +59,12 @@ template <class T>
 HWY_NOINLINE void store_state(const Settings<T>& s, const FactorisedShape& shape,
                               const StateScratch<T>& state, bool weighted, std::size_t rows, T* S) {
   const T power = weighted ? T{1} / unit_power(s) : T{1};
+  const T* mean = shape.tiles ? state.mean : nullptr;
   for (std::size_t f = 0; f < shape.table.count; ++f, S += shape.E + 1) {
     const T w = weighted ? power / state.weight[f] : T{1};
     const T* M = state.M + f * shape.value_stride;
-    for (std::size_t e = 0; e < shape.E; ++e) S[e] = w * M[e];
+    for (std::size_t e = 0; e < shape.E; ++e)
+      S[e] = w * (mean ? M[e] + mean[e] * state.y[f] : M[e]);
     S[shape.E] = w * state.y[f];
   }
   std::fill_n(S, (rows - shape.table.count) * (shape.E + 1), T{0});
@@ -72,6 +80,7 @@ struct JoiningPanel {
   std::size_t ld;
   const T*
       last;  ///< the last entry of each token's v~, zeros behind the last token; nullptr: all ones
+  const amx::Bits* tiles = nullptr;  ///< values less their mean, if the state is joined by tiles
 };
 
 /// M_f += w_f sum_n weight_n phi_f(n) v_n and y_f += w_f sum_n weight_n phi_f(n) last_n, for a
@@ -138,12 +147,105 @@ HWY_NOINLINE void gradient_through_state(const FactorisedShape& shape, const Sta
   contract(block, shape.table.p, n, x, S, dX);
 }
 
-/// n keys of one head from `first`, packed: kappa, weights, and values in place or padded.
+/// The panels of a chunk join, blocks [begin, end) of the features. S and phi are scratch.
+template <class T>
+HWY_INLINE void join_panels(const FactorisedShape& shape, const StateScratch<T>& state,
+                            std::size_t begin, std::size_t end, const JoiningPanel<T>* panels,
+                            std::size_t count, T* S, amx::Bits* phi) {
+  for (std::size_t i = begin; i < end; ++i) {
+    const FeatureBlock& block = shape.table.blocks[i];
+    if (!shape.tiles) {
+      for (std::size_t panel = 0; panel < count; ++panel)
+        join_state(shape, state, block, panels[panel], S);
+    } else if constexpr (std::is_same_v<T, float>) {
+      amx::Keys keys[kMaxChunk];
+      for (std::size_t panel = 0; panel < count; ++panel)
+        keys[panel] = {panels[panel].x, panels[panel].weight, panels[panel].tiles};
+      amx::join(block, shape.table.p, keys, count, shape.E, state.weight + block.first,
+                state.value_weight + block.first, state.M + block.first * shape.value_stride,
+                shape.value_stride, state.y + block.first, phi);
+    }
+  }
+}
+
+/// M of blocks [begin, end) as the tiles that read_panel reads.
+template <class T>
+HWY_INLINE void pack_tiles(const FactorisedShape& shape, const StateScratch<T>& state,
+                           std::size_t begin, std::size_t end) {
+  if constexpr (std::is_same_v<T, float>) {
+    for (std::size_t i = begin; shape.tiles && i < end; ++i) {
+      const FeatureBlock& block = shape.table.blocks[i];
+      amx::pack_state(state.M + block.first * shape.value_stride, shape.value_stride, block.count,
+                      shape.E, state.tiles + i * amx::state_size(shape.E));
+    }
+  }
+}
+
+/// ot (+)= M^T phi(n) and g += y . phi(n) over blocks [begin, end), at most shape.step of them, for the n tokens of a
+/// panel. With tiles, ot lacks add_mean's share.
+template <class T>
+HWY_INLINE void read_panel(const FactorisedShape& shape, const StateScratch<T>& state,
+                           std::size_t begin, std::size_t end, const T* x, std::size_t n, bool add,
+                           T* ot, T* g, T* S) {
+  const FeatureBlock* blocks = shape.table.blocks.data() + begin;
+  if (!shape.tiles) {
+    read_state(shape, state, *blocks, x, n, add, ot, g, S);
+  } else if constexpr (std::is_same_v<T, float>) {
+    amx::read(blocks, end - begin, shape.table.p, x, state.tiles + begin * amx::state_size(shape.E),
+              state.y + blocks->first, shape.E, add, ot, g);
+  }
+}
+
+/// ot += mean g: what v - mean leaves out of a panel that has read the state.
+template <class T>
+HWY_INLINE void add_mean(const FactorisedShape& shape, const StateScratch<T>& state, const T* g,
+                         T* ot) {
+  const Tag<T> d;
+  for (std::size_t e = 0; shape.tiles && e < shape.E; ++e, ot += kPanel) {
+    const auto mean = hn::Set(d, state.mean[e]);
+    for (std::size_t n = 0; n < kPanel; n += kLanes<T>)
+      hn::StoreU(hn::MulAdd(mean, hn::LoadU(d, g + n), hn::LoadU(d, ot + n)), d, ot + n);
+  }
+}
+
+/// A vector near the values, which tiles subtract from them. Made only of what every reader of the state sees, so that
+/// nothing leaks back in time, be it an infinity: the tokens of the initial state, or else the first keys. It is a
+/// multiple of the largest value's last bit in bf16, so that most differences of bf16 numbers are bf16 numbers again;
+/// any other mean would round all of them the same way.
+template <class Call, class T>
+HWY_INLINE void take_mean(const Call& call, const FactorisedShape& shape, std::size_t b,
+                          std::size_t key_head, const StateScratch<T>& state) {
+  if (!shape.tiles) return;
+  const auto v =
+      call.args.v.head(static_cast<std::int64_t>(b), static_cast<std::int64_t>(key_head));
+  const T* past =
+      call.initial_state.head(static_cast<std::int64_t>(b), static_cast<std::int64_t>(key_head));
+  const auto shared = static_cast<std::size_t>(shape.causal ? shape.offset : 0);
+  const std::size_t chunk = shape.chunk * kPanel;
+  const std::size_t count = std::min(shape.M, shared ? std::min(shared, chunk) : chunk);
+  for (std::size_t e = 0; e < shape.E; ++e) {
+    T sum = 0, largest = 0;
+    for (std::size_t n = 0; n < count; ++n) {
+      const T x = v[static_cast<std::int64_t>(n)][e];
+      sum += x / static_cast<T>(count);
+      largest = std::max(largest, std::abs(x));
+    }
+    if (past) sum = past[shape.E] > 0 ? past[e] / past[shape.E] : T{0};
+    int exponent = 0;
+    std::frexp(largest, &exponent);
+    const T bit = std::ldexp(T{1}, exponent - 8);
+    const T mean = std::round(sum / bit) * bit;
+    constexpr T kMost = T(0x1p100);  // v - mean must not overflow
+    state.mean[e] = std::abs(mean) <= kMost ? mean : T{0};
+  }
+}
+
+/// n keys of one head from `first`, packed: kappa, weights, and values in place or padded; with tiles, less `mean`.
 template <class Call, class T>
 HWY_INLINE JoiningPanel<T> pack_joining(const Call& call, const FactorisedShape& shape,
                                         std::size_t b, std::size_t key_head, std::size_t first,
-                                        std::size_t n, const TokenScratch<T>& scratch,
-                                        std::size_t panel) {
+                                        std::size_t n, const T* mean,
+                                        const TokenScratch<T>& scratch, std::size_t panel) {
   T* x = scratch.x + panel * shape.dims * kPanel;
   T* w = scratch.weight + panel * kPanel;
   const T* given = call.args.key_weight.row(static_cast<std::int64_t>(b));
@@ -163,6 +265,13 @@ HWY_INLINE JoiningPanel<T> pack_joining(const Call& call, const FactorisedShape&
     tokens.rows = rows;
     tokens.ld = shape.value_stride;
   }
+  if constexpr (std::is_same_v<T, float>) {
+    if (shape.tiles) {
+      amx::Bits* tiles = scratch.tiles + panel * amx::value_size(shape.E);
+      amx::pack_values(tokens.rows, tokens.ld, n, mean, shape.E, tiles);
+      tokens.tiles = tiles;
+    }
+  }
   return tokens;
 }
 
@@ -171,19 +280,16 @@ template <class Call, class T>
 HWY_INLINE void join_keys(const Call& call, const FactorisedShape& shape,
                           const StateScratch<T>& state, std::size_t b, std::size_t key_head,
                           std::size_t count, std::size_t block_from, std::size_t block_to,
-                          const TokenScratch<T>& scratch, T* S) {
+                          const TokenScratch<T>& scratch, T* S, amx::Bits* phi) {
   JoiningPanel<T> panels[kMaxChunk];
   for (std::size_t first = 0; first < count; first += shape.chunk * kPanel) {
     const std::size_t in_chunk = divide_up(std::min(count - first, shape.chunk * kPanel), kPanel);
     for (std::size_t i = 0; i < in_chunk; ++i) {
       const std::size_t at = first + i * kPanel;
-      panels[i] =
-          pack_joining(call, shape, b, key_head, at, std::min(kPanel, count - at), scratch, i);
+      panels[i] = pack_joining(call, shape, b, key_head, at, std::min(kPanel, count - at),
+                               state.mean, scratch, i);
     }
-    for (std::size_t block = block_from; block < block_to; ++block) {
-      for (std::size_t i = 0; i < in_chunk; ++i)
-        join_state(shape, state, shape.table.blocks[block], panels[i], S);
-    }
+    join_panels(shape, state, block_from, block_to, panels, in_chunk, S, phi);
   }
 }
 
