@@ -2,8 +2,8 @@
 
 #include <unistd.h>
 
-#include "hwy/targets.h"
 #include "src/cpu/amx.h"
+#include "src/cpu/target.h"
 
 namespace fastmax {
 
@@ -16,7 +16,7 @@ Machine this_machine(int threads) {
     return std::size_t{1} << 20;
   }();
   // Without AVX-512, as when a test leaves it out, kernels keep off it altogether.
-  const bool tiles = (hwy::SupportedTargets() & HWY_AVX3) && cpu::amx::available();
+  const bool tiles = cpu::runs_on_avx512() && cpu::amx::available();
   return {.threads = threads, .l2_bytes = l2_bytes, .tiles = tiles};
 }
 

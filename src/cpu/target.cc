@@ -1,4 +1,5 @@
-// Which instruction set runs.
+#include "src/cpu/target.h"
+
 #include <string>
 
 #include "fastmax/fastmax.h"
@@ -12,6 +13,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace fastmax::cpu::HWY_NAMESPACE {
 const char* name() { return hwy::TargetName(HWY_TARGET); }
+bool is_avx512() { return HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL; }
 }  // namespace fastmax::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -19,7 +21,9 @@ HWY_AFTER_NAMESPACE();
 namespace fastmax {
 namespace cpu {
 HWY_EXPORT(name);
+HWY_EXPORT(is_avx512);
 const char* dispatched_name() { return HWY_DYNAMIC_DISPATCH(name)(); }
+bool runs_on_avx512() { return HWY_DYNAMIC_DISPATCH(is_avx512)(); }
 }  // namespace cpu
 
 const char* target_name() { return cpu::dispatched_name(); }
