@@ -99,7 +99,7 @@ at::Tensor Model::attend(const Layer& layer, const at::Tensor& x,
   } else {
     std::optional<at::Tensor> weight;
     if (key_weight.defined()) weight = key_weight;
-    o = torch_ops::attention(q, k, v, weight, order_, scale_, causal);
+    o = torch_ops::attention(q, k, v, weight, {.p = order_, .scale = scale_, .causal = causal});
   }
   return at::linear(o.transpose(1, 2).reshape({B, N, config_.dim}), layer.out_weight,
                     layer.out_bias);

@@ -11,6 +11,9 @@ namespace {
 
 using at::Tensor;
 using fastmax::torch_ops::attention;
+using fastmax::torch_ops::attention_with_state;
+using fastmax::torch_ops::AttentionOptions;
+using fastmax::torch_ops::step;
 using torch::indexing::Slice;
 using OptionalTensor = std::optional<Tensor>;
 
@@ -74,7 +77,8 @@ TEST_P(Operators, GiveTheDefinitionAndItsGradient) {
                k = normal({c.B, c.Hkv, c.M, c.D}).requires_grad_(),
                v = normal({c.B, c.Hkv, c.M, c.E}).requires_grad_();
   const OptionalTensor w = c.weighted ? OptionalTensor(key_weights(c.B, c.M)) : std::nullopt;
-  const Tensor o = attention(q, k, v, w, c.p, scale, c.causal, c.method);
+  const Tensor o =
+      attention(q, k, v, w, {.p = c.p, .scale = scale, .causal = c.causal, .method = c.method});
   const Tensor truth = definition(q, k, v, w, c.p, scale, c.causal);
   ASSERT_LE((o - truth).abs().max().item<double>(), 1e-12);
 
@@ -92,7 +96,9 @@ TEST_P(Operators, GradientIsTheSlopeOfTheOutput) {
   std::vector<Tensor> x = {normal({c.B, c.H, c.N, c.D}), normal({c.B, c.Hkv, c.M, c.D}),
                            normal({c.B, c.Hkv, c.M, c.E})};
   const auto loss = [&](const std::vector<Tensor>& at) {
-    return attention(at[0], at[1], at[2], w, c.p, std::nullopt, c.causal, c.method).sin().sum();
+    return attention(at[0], at[1], at[2], w, {.p = c.p, .causal = c.causal, .method = c.method})
+        .sin()
+        .sum();
   };
   for (Tensor& t : x) t.requires_grad_();
   const auto gradient = torch::autograd::grad({loss(x)}, x);
@@ -171,6 +177,119 @@ TEST(Empty, SizesAreLegal) {
   EXPECT_TRUE(torch::equal(attention(zeros(1, 5), zeros(1, 0), zeros(1, 0)), zeros(1, 5)));
 }
 
+/// The largest difference, relative to the largest number.
+double difference(const Tensor& x, const Tensor& truth) {
+  return ((x - truth).abs().max() / truth.abs().max()).item<double>();
+}
+
+TEST(States, AnySplitIsTheWholeWithItsGradient) {
+  torch::manual_seed(10);
+  const Tensor q = normal({2, 4, 30, 6}).requires_grad_(),
+               k = normal({2, 2, 30, 6}).requires_grad_(),
+               v = normal({2, 2, 30, 5}).requires_grad_(), d_o = normal({2, 4, 30, 5});
+  const AttentionOptions causal{.causal = true};
+  const Tensor whole = attention(q, k, v, {}, causal);
+  const auto part = [](const Tensor& x, std::int64_t from, std::int64_t to) {
+    return x.slice(2, from, to);
+  };
+  const auto [first, state] =
+      attention_with_state(part(q, 0, 11), part(k, 0, 11), part(v, 0, 11), {}, {}, causal);
+  EXPECT_EQ(state.sizes(), at::IntArrayRef({2, 2, 28, 6}));
+  const auto [second, last] =
+      attention_with_state(part(q, 11, 30), part(k, 11, 30), part(v, 11, 30), {}, state, causal);
+  const Tensor o = torch::cat({first, second}, 2);
+  EXPECT_LE(difference(o, whole), 1e-13);
+  const auto gradient = torch::autograd::grad({o}, {q, k, v}, {d_o});
+  const auto true_gradient = torch::autograd::grad({whole}, {q, k, v}, {d_o});
+  for (std::size_t i = 0; i < 3; ++i)
+    EXPECT_LE(difference(gradient[i], true_gradient[i]), 1e-12) << "qkv"[i];
+}
+
+TEST(States, AStateThatNobodyReadsOnStillHasAGradient) {
+  torch::manual_seed(11);
+  const Tensor k = normal({1, 2, 7, 4}).requires_grad_(), v = normal({1, 2, 7, 3}).requires_grad_();
+  const Tensor none = torch::zeros({1, 2, 0, 4}, at::kDouble);
+  const Tensor state = attention_with_state(none, k, v).second;
+  const auto gradient = torch::autograd::grad({state.select(-1, 0).sum()}, {k, v});
+  const double h = 1e-6;
+  Tensor ahead = v.detach().clone(), behind = v.detach().clone();
+  ahead[0][1][3][0] += h;
+  behind[0][1][3][0] -= h;
+  const auto sum = [&](const Tensor& at) {
+    return attention_with_state(none, k.detach(), at).second.select(-1, 0).sum().item<double>();
+  };
+  EXPECT_NEAR(gradient[1][0][1][3][0].item<double>(), (sum(ahead) - sum(behind)) / (2 * h), 1e-7);
+  EXPECT_GT(gradient[0].abs().max().item<double>(), 0);
+}
+
+TEST(States, StepsGiveTheCausalPass) {
+  torch::manual_seed(12);
+  const Tensor q = normal({2, 4, 9, 6}), k = normal({2, 2, 9, 6}), v = normal({2, 2, 9, 5});
+  const Tensor whole = attention(q, k, v, {}, {.causal = true});
+  Tensor state = torch::zeros({2, 2, 28, 6}, at::kDouble);
+  const auto version = state._version();
+  for (std::int64_t n = 0; n < 9; ++n) {
+    const auto token = [&](const Tensor& x) { return x.slice(2, n, n + 1); };
+    EXPECT_LE(difference(step(token(q), token(k), token(v), state), token(whole)), 1e-13);
+  }
+  EXPECT_EQ(state._version(), version + 9);
+  EXPECT_LE(difference(state, attention_with_state(q, k, v).second), 1e-13);
+}
+
+TEST(Elements, OfSixteenBitsGoInAndComeOut) {
+  torch::manual_seed(13);
+  const auto make = [](at::ScalarType type) { return normal({1, 2, 20, 8}).to(type); };
+  for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
+    const Tensor q = make(type).requires_grad_(), k = make(type), v = make(type);
+    const auto [o, state] = attention_with_state(q, k, v);
+    EXPECT_EQ(o.scalar_type(), type);
+    EXPECT_EQ(state.scalar_type(), at::kFloat);
+    const Tensor truth = attention(q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble));
+    EXPECT_LE(difference(o.to(at::kDouble), truth), type == at::kHalf ? 1e-3 : 8e-3);
+    EXPECT_EQ(torch::autograd::grad({o.sum()}, {q})[0].scalar_type(), type);
+    Tensor past = state.clone();
+    const auto token = [](const Tensor& x) { return x.slice(2, 0, 1); };
+    EXPECT_EQ(step(token(q), token(k), token(v), past).scalar_type(), type);
+  }
+}
+
+TEST(Options, ReachTheCore) {
+  torch::manual_seed(14);
+  const Tensor q = normal({1, 2, 40, 6}), k = normal({1, 2, 40, 6}), v = normal({1, 2, 40, 6});
+  const Tensor o = attention(q, k, v);
+  const auto differs = [&](const AttentionOptions& options) {
+    return !torch::allclose(attention(q, k, v, {}, options), o);
+  };
+  EXPECT_FALSE(differs({.floor = "error", .chunk = 64}));
+  EXPECT_FALSE(differs({.coefficients = std::vector<double>{1, 1, 0.5}}));
+  EXPECT_FALSE(differs({.dropout_p = 0, .seed = 5}));
+  EXPECT_TRUE(differs({.coefficients = std::vector<double>{1, 1, 1}}));
+  EXPECT_TRUE(differs({.normalize = "l2"}));
+  EXPECT_TRUE(differs({.normalize = "none"}));
+  EXPECT_TRUE(differs({.normalize = "max_norm"}));
+  for (const char* mode : {"quadratic", "standard", "token"}) {
+    const auto dropped = [&](std::int64_t seed) {
+      return attention(q, k, v, {}, {.dropout_p = 0.3, .dropout = mode, .seed = seed});
+    };
+    EXPECT_FALSE(torch::allclose(dropped(1), o)) << mode;
+    EXPECT_TRUE(torch::equal(dropped(1), dropped(1))) << mode;
+    EXPECT_FALSE(torch::allclose(dropped(1), dropped(2))) << mode;
+  }
+}
+
+TEST(Options, DropoutHasTheGradientOfItsMask) {
+  torch::manual_seed(15);
+  const Tensor q = normal({1, 2, 9, 4}), k = normal({1, 2, 9, 4}),
+               v = normal({1, 2, 9, 4}).requires_grad_();
+  const AttentionOptions options{.causal = true, .dropout_p = 0.4, .seed = 3};
+  const Tensor d_o = normal({1, 2, 9, 4}), direction = normal({1, 2, 9, 4});
+  const Tensor gradient = torch::autograd::grad({attention(q, k, v, {}, options)}, {v}, {d_o})[0];
+  const Tensor moved = attention(q, k, v + direction, {}, options),
+               here = attention(q, k, v, {}, options);  // o is linear in v
+  EXPECT_NEAR((gradient * direction).sum().item<double>(),
+              ((moved - here) * d_o).sum().item<double>(), 1e-11);
+}
+
 TEST(Errors, NameTheArgumentTheRuleAndTheValue) {
   const Tensor q = torch::zeros({2, 4, 5, 8});
   const auto message = [](auto&& call) -> std::string {
@@ -181,23 +300,40 @@ TEST(Errors, NameTheArgumentTheRuleAndTheValue) {
     }
     return "no error";
   };
+  const auto with = [&](const AttentionOptions& options) {
+    return message([&] { attention(q, q, q, {}, options); });
+  };
   EXPECT_EQ(message([&] { attention(q[0], q, q); }),
             "fastmax: need q of 4 dimensions [B, H, N, D], got 3");
-  EXPECT_EQ(message([&] { attention(q.to(at::kHalf), q, q); }),
-            "fastmax: need q of float32 or float64, got Half");
+  EXPECT_EQ(message([&] { attention(q.to(at::kInt), q, q); }),
+            "fastmax: need q of float32, float64, bfloat16 or float16, got Int");
   EXPECT_EQ(message([&] { attention(q, q.to(at::kDouble), q); }),
-            "fastmax: need k of the same dtype as q, Float, got Double");
+            "fastmax: need k of dtype Float, got Double");
   EXPECT_EQ(message([&] {
               attention(q, q, q, torch::ones({2, 5}, at::kBool));
             }),
-            "fastmax: need key_weight of the same dtype as q, Float, got Bool");
+            "fastmax: need key_weight of dtype Float, got Bool");
   EXPECT_EQ(message([&] {
               attention(q, q, q, torch::ones({2, 1, 1, 5}));
             }),
             "fastmax: need key_weight of 2 dimensions [B, M], got 4");
-  EXPECT_EQ(message([&] { attention(q, q, q, {}, 5); }), "fastmax: need p in 1..4, got 5");
-  EXPECT_EQ(message([&] { attention(q, q, q, {}, 2, {}, false, "fast"); }),
+  EXPECT_EQ(with({.p = 5}), "fastmax: need p in 1..4, got 5");
+  EXPECT_EQ(with({.method = "fast"}),
             "fastmax: need method 'auto', 'direct' or 'factorised', got 'fast'");
+  EXPECT_EQ(with({.normalize = "softmax"}),
+            "fastmax: need normalize 'standardize', 'l2', 'none' or 'max_norm', got 'softmax'");
+  EXPECT_EQ(with({.coefficients = std::vector<double>{1, 1}}),
+            "fastmax: need coefficients c_0 .. c_p, p + 1 = 3 of them, got 2");
+  EXPECT_EQ(with({.dropout_p = 1}), "fastmax: need 0 <= dropout.rate < 1, got 1");
+  EXPECT_EQ(message([&] {
+              attention_with_state(q, q, q, {}, torch::zeros({2, 4, 44, 9}));
+            }),
+            "fastmax: need initial_state.F == C(D + p, p) = 45, got 44");
+  EXPECT_EQ(message([&] {
+              Tensor state = torch::zeros({2, 4, 45, 9});
+              step(q, q, q, state);
+            }),
+            "fastmax: need one token (q.N == k.N == 1), got 5 and 5");
   // The rest is the core's to find; its line arrives as it is.
   EXPECT_EQ(message([&] { attention(q, q.slice(3, 0, 4), q); }),
             "fastmax: need k.D == q.D, got 4 and 8");

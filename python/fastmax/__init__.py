@@ -1,8 +1,30 @@
 """Fastmax attention in linear time (arXiv 2402.07901).
 
-Importing the package loads the operators ``torch.ops.fastmax.*`` and makes them differentiable and
-compilable: ``o, g = torch.ops.fastmax.forward(q, k, v)`` for q [B, H, N, D], k [B, Hkv, M, D] and
-v [B, Hkv, M, E] of float32 or float64.
+.. code-block:: python
+
+    import fastmax
+
+    o = fastmax.scaled_dot_product_attention(query, key, value, is_causal=True)
+
+takes the place of ``torch.nn.functional.scaled_dot_product_attention``, for q [B, H, N, D], k [B, Hkv, M, D] and
+v [B, Hkv, M, E] of float32, float64, bfloat16 or float16. Beside it:
+
+- :class:`FastmaxState`, :func:`step`: all that attention needs of a past of any length, in memory that does not grow;
+- :func:`attention_weights`: rows of the matrix that is never formed;
+- :mod:`fastmax.reference`: the definition, in float64;
+- ``torch.ops.fastmax.*``: the operators themselves, one for each function of the C++ core.
 """
 
-from fastmax import _operators as _operators
+from fastmax import reference
+from fastmax._attention import attention_weights, scaled_dot_product_attention, step
+from fastmax._info import info
+from fastmax._state import FastmaxState
+
+__all__ = [
+    "FastmaxState",
+    "attention_weights",
+    "info",
+    "reference",
+    "scaled_dot_product_attention",
+    "step",
+]

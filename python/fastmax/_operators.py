@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import fastmax
+from fastmax import _composite
 
 _NAME = "libfastmax_ops.so"
 
@@ -29,7 +30,15 @@ def _find_library() -> Path:
 
 
 torch.ops.load_library(_find_library())
-_ops = torch.ops.fastmax
+operators = torch.ops.fastmax
+
+
+# Shapes, strides and types without data: what torch_ops/cpu.cc gives.
+
+
+def _computed(dtype: torch.dtype) -> torch.dtype:
+    """What sums, states and weights are made of."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _empty_in_layout_of(like: Tensor, width: int) -> Tensor:
@@ -41,34 +50,131 @@ def _empty_in_layout_of(like: Tensor, width: int) -> Tensor:
     return dense.permute(*(outer_first.index(axis) for axis in range(3)), 3)
 
 
+def _empty_state(k: Tensor, v: Tensor, cu_q: Tensor | None, p: int) -> Tensor:
+    features = 1
+    for i in range(1, p + 1):  # C(D + p, p)
+        features = features * (k.size(3) + i) // i
+    states = k.size(0) if cu_q is None else cu_q.numel() - 1
+    return k.new_empty([states, k.size(1), features, v.size(3) + 1], dtype=_computed(k.dtype))
+
+
 @torch.library.register_fake("fastmax::forward")
-def _(q, k, v, key_weight=None, *, p=2, scale=None, causal=False, method="auto"):
-    return _empty_in_layout_of(q, v.size(3)), q.new_empty(q.shape[:3])
+def _(q, k, v, key_weight=None, initial_state=None, cu_q=None, cu_k=None, seed=None, *, p=2,
+      return_state=False, **_):  # fmt: skip
+    computed = _computed(q.dtype)
+    state = _empty_state(k, v, cu_q, p) if return_state else k.new_empty([0], dtype=computed)
+    return (
+        _empty_in_layout_of(q, v.size(3)),
+        q.new_empty(q.shape[:3], dtype=computed),
+        state,
+        q.new_empty([], dtype=torch.float64),
+    )
 
 
 @torch.library.register_fake("fastmax::backward")
-def _(d_o, q, k, v, key_weight, o, g, *, p=2, scale=None, causal=False, method="auto"):
-    return tuple(_empty_in_layout_of(x, x.size(3)) for x in (q, k, v))
+def _(d_o, d_final_state, o, g, q, k, v, key_weight=None, initial_state=None, cu_q=None, cu_k=None,
+      seed=None, *, p=2, **_):  # fmt: skip
+    d_initial_state = (
+        k.new_empty([0], dtype=_computed(k.dtype))
+        if initial_state is None
+        else _empty_state(k, v, cu_q, p)
+    )
+    return *(_empty_in_layout_of(x, x.size(3)) for x in (q, k, v)), d_initial_state
+
+
+@torch.library.register_fake("fastmax::step")
+def _(q, k, v, state, key_weight=None, **_):
+    return _empty_in_layout_of(q, v.size(3))
+
+
+@torch.library.register_fake("fastmax::attention_weights")
+def _(q, k, key_weight=None, rows=None, seed=None, **_):
+    return q.new_empty([*q.shape[:2], q.size(2) if rows is None else rows.numel(), k.size(2)])
+
+
+# Gradients.
 
 
 def _save_for_backward(ctx, inputs, keyword_only_inputs, output) -> None:
-    q, k, v, key_weight = inputs
-    o, g = output
-    ctx.save_for_backward(q, k, v, key_weight, o, g)
+    o, g, final_state, smallest_denominator = output
+    ctx.save_for_backward(o, g, *inputs)
+    ctx.options = {**keyword_only_inputs}
+    ctx.has_state = ctx.options.pop("return_state")
+    ctx.mark_non_differentiable(
+        g, smallest_denominator, *(() if ctx.has_state else (final_state,))
+    )
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, d_o, _d_g, d_final_state, _d_smallest):
+    o, g, *inputs = ctx.saved_tensors
+    if d_o is None:
+        d_o = torch.zeros_like(o)
+    dq, dk, dv, d_initial_state = operators.backward(d_o, d_final_state, o, g, *inputs, **ctx.options)
+    has_past = inputs[4] is not None
+    return dq, dk, dv, None, d_initial_state if has_past else None, None, None, None
+
+
+def _save_for_second_backward(ctx, inputs, keyword_only_inputs, output) -> None:
+    d_o, d_final_state, _, _, *inputs = inputs  # o and g follow from the others
+    ctx.save_for_backward(d_o, d_final_state, *inputs)
     ctx.options = keyword_only_inputs
-    ctx.mark_non_differentiable(g)
 
 
-def _backward(ctx, d_o, _):
-    q, k, v, key_weight, o, g = ctx.saved_tensors
-    return *_ops.backward(d_o, q, k, v, key_weight, o, g, **ctx.options), None
+def _second_backward(ctx, *dd_results):
+    """The gradient of (d_o, q, k, v, ..) -> (dq, dk, dv, ..): autograd through the composite path, twice."""
+    d_o, d_final_state, q, k, v, key_weight, initial_state, *others = ctx.saved_tensors
 
+    def leaf(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x.detach().requires_grad_()
 
-def _refuse_second_gradient(ctx, *_):
-    raise NotImplementedError("fastmax: need a first gradient: attention is differentiable once")
+    with torch.enable_grad():
+        d_o, d_final_state, q, k, v, initial_state = map(leaf, (d_o, d_final_state, q, k, v, initial_state))
+        o, _, final_state, _ = _composite.attention(
+            q, k, v, key_weight, initial_state, *others, return_state=d_final_state is not None, **ctx.options
+        )
+        results, d_results = [o], [d_o]
+        if d_final_state is not None:
+            results, d_results = [o, final_state], [d_o, d_final_state]
+        inputs = [x for x in (q, k, v, initial_state) if x is not None]
+        gradients = torch.autograd.grad(results, inputs, d_results, create_graph=True)
+        of = [x for x in (d_o, d_final_state, q, k, v, initial_state) if x is not None]
+        found = iter(torch.autograd.grad(gradients, of, dd_results[: len(inputs)], allow_unused=True))
+    d_o, d_final_state, q, k, v, initial_state = (
+        None if x is None else next(found) for x in (d_o, d_final_state, q, k, v, initial_state)
+    )
+    return d_o, d_final_state, None, None, q, k, v, None, initial_state, None, None, None
 
 
 torch.library.register_autograd("fastmax::forward", _backward, setup_context=_save_for_backward)
-torch.library.register_autograd("fastmax::backward", _refuse_second_gradient)
-# Under torch.autocast the linear layers before attention give bfloat16; the operators take float32.
-torch.library.register_autocast("fastmax::forward", "cpu", torch.float32)
+torch.library.register_autograd(
+    "fastmax::backward", _second_backward, setup_context=_save_for_second_backward
+)
+
+
+# Under autocast q, k and v take its type, as they do for PyTorch's own attention; weights and states keep theirs.
+
+_library = torch.library.Library("fastmax", "IMPL")
+
+
+def _autocast(q, k, v, *rest, **options):
+    dtype = torch.get_autocast_dtype("cpu")
+    q, k, v = (x if x.dtype == torch.float64 else x.to(dtype) for x in (q, k, v))
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
+    with torch._C._ExcludeDispatchKeyGuard(keys):
+        return operators.forward(q, k, v, *rest, **options)
+
+
+_library.impl("forward", _autocast, "AutocastCPU")
+
+
+def _step_in_place(keys, q, k, v, state, *rest, **options):
+    """An operator on the stable ABI does not tell autograd by itself that it wrote to `state`."""
+    with torch._C._AutoDispatchBelowADInplaceOrView():
+        below = keys & torch._C._after_ADInplaceOrView_keyset
+        o = operators.step.default.redispatch(below, q, k, v, state, *rest, **options)
+    torch.autograd.graph.increment_version(state)
+    return o
+
+
+_library.impl("step", _step_in_place, "ADInplaceOrView", with_keyset=True)

@@ -69,7 +69,7 @@ def test_forward_and_gradient_are_the_definitions(shape, p, causal, weighted):
     inputs = make_inputs(shape, requires_grad=True)
     weight = make_weight(shape[0], shape[4]) if weighted else None
     options = {"p": p, "causal": causal, "scale": 1 / shape[5] if p % 2 else None}
-    o, _ = ops.forward(*inputs, weight, **options)
+    o, *_ = ops.forward(*inputs, weight, **options)
     truth = definition(*inputs, weight, **options)
     torch.testing.assert_close(o, truth, rtol=0, atol=1e-11)
     d_o = torch.randn(o.shape, dtype=o.dtype, generator=torch.Generator().manual_seed(1))
@@ -85,7 +85,7 @@ def test_both_forms_in_float32(method, causal, p):
     """Tolerance: float32 rounds at 6e-8; some hundred additions of it, relative to the output's size."""
     inputs = make_inputs((2, 2, 2, 200, 200, 16, 16), torch.float32, requires_grad=True)
     doubles = [x.detach().double().requires_grad_() for x in inputs]
-    o, _ = ops.forward(*inputs, p=p, causal=causal, method=method)
+    o, *_ = ops.forward(*inputs, p=p, causal=causal, method=method)
     truth = definition(*doubles, p=p, causal=causal)
     assert rms(o - truth) < 2e-6 * rms(truth)
     d_o = torch.ones_like(o)
@@ -97,14 +97,14 @@ def test_both_forms_in_float32(method, causal, p):
 
 def test_scale_is_the_factor_of_the_score():
     inputs = make_inputs((1, 2, 2, 9, 9, 6, 6))
-    o, _ = ops.forward(*inputs, scale=0.25)
+    o, *_ = ops.forward(*inputs, scale=0.25)
     torch.testing.assert_close(o, definition(*inputs, scale=0.25), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("p", [1, 2, 3, 4])
 def test_default_scale_keeps_every_weight_positive(p):
     inputs = make_inputs((1, 2, 2, 40, 40, 6, 6))
-    o, g = ops.forward(*inputs, p=p)
+    o, g, *_ = ops.forward(*inputs, p=p)
     torch.testing.assert_close(o, definition(*inputs, p=p), rtol=0, atol=1e-6)
     assert (g > 0).all()
 
@@ -132,10 +132,10 @@ def test_opcheck(tokens_first):
     spread = torch.stack([q.detach(), q.detach()], -1)[..., 0]  # D is not adjacent
     torch.library.opcheck(ops.forward.default, (spread, k, v))
     with torch.no_grad():
-        o, g = ops.forward(q, k, v, weight)
+        o, g, *_ = ops.forward(q, k, v, weight)
         torch.library.opcheck(
             ops.backward.default,
-            (torch.ones_like(o), *(x.detach() for x in (q, k, v)), weight, o, g),
+            (torch.ones_like(o), None, o, g, *(x.detach() for x in (q, k, v)), weight),
             test_utils=("test_schema", "test_faketensor"),
         )
 
@@ -143,7 +143,7 @@ def test_opcheck(tokens_first):
 def test_outputs_lie_in_memory_as_q_does():
     qkv = torch.randn(2, 10, 3, 4, 8)
     q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))
-    o, _ = ops.forward(q, k, v)
+    o, *_ = ops.forward(q, k, v)
     assert o.transpose(1, 2).is_contiguous()
     torch.testing.assert_close(o, ops.forward(*(x.contiguous() for x in (q, k, v)))[0], rtol=0, atol=0)
 
@@ -157,7 +157,7 @@ def test_numbers_do_not_depend_on_the_number_of_threads(method, causal):
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            o, _ = ops.forward(*inputs, causal=causal, method=method)
+            o, *_ = ops.forward(*inputs, causal=causal, method=method)
             results.append((o, *torch.autograd.grad(o.sin().sum(), inputs)))
     finally:
         torch.set_num_threads(before)
@@ -179,17 +179,22 @@ def test_compiles_whole_and_differentiates():
             torch.testing.assert_close(x, y)
 
 
-def test_autocast_computes_in_float32():
+def test_autocast_gives_its_type_and_keeps_that_of_weights_and_states():
     q, k, v = make_inputs((1, 2, 2, 8, 8, 4, 4), torch.float32)
+    weight = make_weight(1, 8, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        o, _ = ops.forward(q.bfloat16(), k.bfloat16(), v.bfloat16())
-    assert o.dtype == torch.float32
+        o, g, state, _ = ops.forward(q, k.bfloat16(), v, weight, causal=True, return_state=True)
+        doubles, *_ = ops.forward(q.double(), k.double(), v.double())
+    assert (o.dtype, g.dtype, state.dtype) == (torch.bfloat16, torch.float32, torch.float32)
+    assert doubles.dtype == torch.float64
+    rounded = ops.forward(*(x.bfloat16() for x in (q, k, v)), weight, causal=True)[0]
+    assert torch.equal(o, rounded)
 
 
 def test_empty_sizes_are_legal():
     shape = {"B": (0, 2, 2, 5, 5, 4, 4), "N": (1, 2, 2, 0, 5, 4, 4), "M": (1, 2, 2, 5, 0, 4, 4)}
     for inputs in (make_inputs(s, requires_grad=True) for s in shape.values()):
-        o, _ = ops.forward(*inputs)
+        o, *_ = ops.forward(*inputs)
         assert o.shape == inputs[0].shape and not o.any()
         assert not any(x.any() for x in torch.autograd.grad(o.sum(), inputs))
 
@@ -210,13 +215,13 @@ def change(**arguments):
 Q = torch.zeros(2, 4, 5, 8)
 BAD = [
     (change(q=Q[0]), "q of 4 dimensions [B, H, N, D], got 3"),
-    (change(q=Q.half()), "q of float32 or float64, got Half"),
-    (change(k=Q.double()), "k of the same dtype as q, Float, got Double"),
+    (change(q=Q.int()), "q of float32, float64, bfloat16 or float16, got Int"),
+    (change(k=Q.double()), "k of dtype Float, got Double"),
     (change(k=Q[..., :4]), "k.D == q.D, got 4 and 8"),
     (change(v=Q[:, :, :3]), "v.N == k.N, got 3 and 5"),
     (change(k=Q[:1]), "k.B == q.B, got 1 and 2"),
     (change(k=Q[:, :3], v=Q[:, :3]), "q.H a multiple of k.H, got 4 and 3"),
-    (change(key_weight=torch.ones(2, 5).bool()), "key_weight of the same dtype as q, Float, got Bool"),
+    (change(key_weight=torch.ones(2, 5).bool()), "key_weight of dtype Float, got Bool"),
     (change(key_weight=torch.ones(5)), "key_weight of 2 dimensions [B, M], got 1"),
     (change(key_weight=torch.ones(2, 4)), "key_weight.N == k.N, got 4 and 5"),
     (change(key_weight=torch.full((2, 5), -0.5)), "key_weight <= 2^40, got -0.5"),
@@ -239,8 +244,23 @@ def test_bad_input_is_one_line_that_says_what_came(arguments, text):
     assert text in message
 
 
-def test_a_second_gradient_is_refused():
-    q, k, v = make_inputs((1, 1, 1, 3, 3, 4, 4), requires_grad=True)
-    (dq,) = torch.autograd.grad(ops.forward(q, k, v)[0].sum(), q, create_graph=True)
-    with pytest.raises(NotImplementedError, match="differentiable once"):
-        dq.sum().backward()
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_second_gradient(causal, weighted):
+    """Also through both states."""
+    q, k, v = make_inputs((1, 4, 2, 5, 7, 3, 2), requires_grad=True)
+    weight = make_weight(1, 7) if weighted else None
+    state = torch.randn(1, 2, 10, 3, dtype=torch.float64)
+    state[:, :, 0, -1] = 50  # the weight of the past: denominators stay away from zero
+    state.requires_grad_()
+
+    def without(q, k, v):
+        return ops.forward(q, k, v, weight, causal=causal)[0]
+
+    def with_states(q, k, v, state):
+        o, _, final_state, _ = ops.forward(q, k, v, weight, state, causal=causal, return_state=True)
+        return o, final_state
+
+    assert torch.autograd.gradgradcheck(without, (q, k, v), fast_mode=True)
+    assert torch.autograd.gradcheck(with_states, (q, k, v, state), fast_mode=True)
+    assert torch.autograd.gradgradcheck(with_states, (q, k, v, state), fast_mode=True)

@@ -1,0 +1,261 @@
+"""The functions that users call: arguments in PyTorch's words are checked and put in the operators'."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastmax import _composite
+from fastmax._call import attend, is_transformed
+from fastmax._errors import need, need_type
+from fastmax._operators import operators
+from fastmax._state import FastmaxState
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    *,
+    p: int = 2,
+    normalize: str = "standardize",
+    key_weight: Tensor | None = None,
+    cu_seqlens: Tensor | tuple[Tensor, Tensor] | None = None,
+    dropout: str = "quadratic",
+    initial_state: FastmaxState | None = None,
+    return_state: bool = False,
+    method: str = "auto",
+    coefficients: Sequence[float] | None = None,
+    floor: str = "auto",
+) -> Tensor | tuple[Tensor, FastmaxState]:
+    """Fastmax attention, in the place of ``torch.nn.functional.scaled_dot_product_attention``.
+
+    .. code-block:: text
+
+        o_n = sum_m w_m f(s_nm) v_m / sum_m w_m f(s_nm)
+        s_nm = scale * q^_n . k^_m,   f(s) = 1 + s + ... + s^p / p!,   q^ = (q - mean q) / sqrt(var q + 1e-6)
+
+    over all keys, or over m <= n + M - N when causal. The cost grows linearly with the number of tokens.
+
+    Shapes, with any leading dimensions ``...`` or none:
+        query [..., H, N, D], key [..., Hkv, M, D], value [..., Hkv, M, E] -> [..., H, N, E].
+
+    float32, float64, bfloat16 and float16; 16-bit inputs are computed in float32 and rounded once. The result lies in
+    memory as ``query`` does.
+
+    Args:
+        attn_mask: only a boolean key padding mask, True where a key counts, broadcastable to [..., 1, 1, M].
+        dropout_p: probability of dropout; its seed is drawn from torch's default generator. As in PyTorch's function it
+            is on unless it is 0: pass 0 in evaluation.
+        is_causal: query n sees the keys m <= n + M - N, so that the last query sees every key, as in a continued sequence.
+            (PyTorch's function aligns the first instead. For N = M they are the same.) Needs N <= M.
+        scale: factor of the scores. None is 1 for even p, and for odd p the largest for which no weight can be negative:
+            not PyTorch's 1 / sqrt(D), which is worth a try.
+        enable_gqa: let H be a multiple of Hkv; query head h reads key head h // (H // Hkv).
+        p: order of f, 1 to 4. The linear form costs N D^p E / p! operations a head.
+        normalize: "standardize" (the paper's), "l2", "none", or "max_norm" (unmasked only).
+        key_weight: [B, M], B the product of the leading dimensions: weights w_m >= 0 of the keys, float64 for float64, else
+            float32. Has no gradient unless ``method="composite"``.
+        cu_seqlens: int32 [S + 1] offsets of S sequences packed along N and M (B = 1), or a pair of them, for queries and
+            for keys.
+        dropout: what is dropped: "quadratic" and "standard" drop features, "token" whole tokens.
+        initial_state: the past, as an earlier call with ``return_state=True`` gave it, or ``FastmaxState.zeros``.
+        return_state: also return the state of the past and all keys of this call. Its gradient flows, as that of
+            ``initial_state`` does.
+        method: "direct" or "factorised" (the same numbers, quadratic and linear), "auto" for whichever is faster, or
+            "composite" for torch operations only, which tensors that are not on the CPU always use.
+        coefficients: c_0 .. c_p of f in the place of 1 / l!.
+        floor: what a denominator near zero does (odd p, own coefficients): "clamp" keeps it at a floor, "error" raises
+            ValueError, "auto" raises where the caller chose scale or coefficients.
+
+    Raises:
+        ValueError, TypeError: one line that names the argument, the rule and the value. Nothing has been computed then,
+        but for ``floor``.
+    """
+    for name, x in (("query", query), ("key", key), ("value", value)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"fastmax: need {name} a Tensor, got {type(x).__name__}")
+    shape = query.shape
+    if len(shape) != 4 or key.dim() != 4 or value.dim() != 4:
+        query, key, value = _four_dimensions(query, key, value)
+    _check_options(p, scale, dropout_p, is_causal, coefficients)
+    if query.size(1) != key.size(1):
+        need(enable_gqa, f"enable_gqa=True for {query.size(1)} query and {key.size(1)} key heads", enable_gqa)
+    if attn_mask is not None:
+        need(key_weight is None, "attn_mask or key_weight", "both")
+        key_weight = _weight_of_mask(attn_mask, query, key, shape)
+    if key_weight is not None:
+        _check_key_weight(key_weight, key, method)
+    cu_q, cu_k = (None, None) if cu_seqlens is None else _offsets(cu_seqlens)
+    past = None
+    if initial_state is not None:
+        need_type("initial_state", initial_state, FastmaxState, "a FastmaxState")
+        initial_state.check_function(p, scale, normalize, coefficients)
+        past = initial_state.tensor
+
+    o, _, state, _ = attend(
+        query,
+        key,
+        value,
+        key_weight,
+        past,
+        cu_q,
+        cu_k,
+        p=p,
+        scale=scale,
+        normalize=normalize,
+        coefficients=coefficients,
+        causal=is_causal,
+        method=method,
+        dropout_p=dropout_p,
+        dropout=dropout,
+        floor=floor,
+        return_state=return_state,
+    )
+    if len(shape) != 4:
+        o = o.reshape(*shape[:-1], o.size(-1))
+    if not return_state:
+        return o
+    count = key.size(2) + (0 if initial_state is None else initial_state.count)
+    return o, FastmaxState(state, D=query.size(3), p=p, scale=scale, normalize=normalize,
+                           coefficients=coefficients, count=count)  # fmt: skip
+
+
+def step(q: Tensor, k: Tensor, v: Tensor, state: FastmaxState, key_weight: Tensor | None = None) -> Tensor:
+    """One token a sequence: it joins ``state``, in place, and its query reads it.
+
+    q [B, H, D], k [B, Hkv, D], v [B, Hkv, E], key_weight [B] -> [B, H, E], in time and memory that do not depend on how
+    many tokens came before. The same numbers as the causal pass over all of them. Has no gradient:
+    ``scaled_dot_product_attention(..., initial_state=, return_state=True)`` has.
+    """
+    need_type("state", state, FastmaxState, "a FastmaxState")
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        need_type(name, x, Tensor, "a Tensor")
+        need(x.dim() == 3, f"{name} of 3 dimensions [B, heads, channels]", x.dim())
+    need(not state.tensor.requires_grad, "a state without gradient in step (state.detach())", "one that requires it")
+    if key_weight is not None:
+        need_type("key_weight", key_weight, Tensor, "a Tensor")
+        need(key_weight.dim() == 1, "key_weight of 1 dimension [B]", key_weight.dim())
+        key_weight = key_weight[:, None]
+    q, k, v = (x.detach()[:, :, None] for x in (q, k, v))
+    if state.tensor.device.type != "cpu" or is_transformed():
+        o, _, tensor, _ = _composite.attention(q, k, v, key_weight, state.tensor, return_state=True, **state.function)
+        state.tensor.copy_(tensor)
+    else:
+        o = operators.step(q, k, v, state.tensor, key_weight, **state.function)
+    state.count += 1
+    return o[:, :, 0]
+
+
+@torch.no_grad()
+def attention_weights(
+    query: Tensor,
+    key: Tensor,
+    *,
+    rows: Sequence[int] | Tensor | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    p: int = 2,
+    normalize: str = "standardize",
+    key_weight: Tensor | None = None,
+    coefficients: Sequence[float] | None = None,
+) -> Tensor:
+    """Rows of the attention matrix, exactly what the operator applies to the values: a_nm = w_m f(s_nm) / g_n.
+
+    query [..., H, N, D], key [..., Hkv, M, D] -> [..., H, R, M] for R ``rows``, indices of queries from 0 in any order;
+    None is all of them. Time O(M D) a row. The other arguments are those of :func:`scaled_dot_product_attention`. Every row
+    sums to one, or to zero where no key has weight. Has no gradient (:mod:`fastmax.reference` has).
+    """
+    for name, x in (("query", query), ("key", key)):
+        need_type(name, x, Tensor, "a Tensor")
+    shape = query.shape
+    query, key, _ = _four_dimensions(query, key, key)
+    _check_options(p, scale, 0.0, is_causal, coefficients)
+    if query.size(1) != key.size(1):
+        need(enable_gqa, f"enable_gqa=True for {query.size(1)} query and {key.size(1)} key heads", enable_gqa)
+    if key_weight is not None:
+        _check_key_weight(key_weight, key, "auto")
+    if rows is not None:
+        rows = torch.as_tensor(rows)
+        need(rows.dim() == 1 and not rows.is_floating_point() and not rows.is_complex() and rows.dtype != torch.bool,
+             "rows a list of ints", f"{rows.dtype} of {rows.dim()} dimensions")  # fmt: skip
+        rows = rows.to(device=query.device, dtype=torch.int64)
+    options = {"p": p, "scale": scale, "normalize": normalize, "causal": is_causal}
+    if coefficients is not None:
+        options["coefficients"] = [*coefficients]
+    if query.device.type == "cpu":
+        a = operators.attention_weights(query, key, key_weight, rows, **options)
+    else:
+        a = _composite.attention_weights(query, key, key_weight, rows, **options)
+    return a if len(shape) == 4 else a.reshape(*shape[:-2], *a.shape[-2:])
+
+
+def _four_dimensions(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """[..., H, N, D] as [B, H, N, D]."""
+    for name, x in (("query", query), ("key", key), ("value", value)):
+        need(x.dim() >= 3, f"{name} of 3 dimensions or more [..., heads, tokens, channels]", x.dim())
+        need(x.dim() == query.dim(), f"{name} of as many dimensions as query, {query.dim()}", x.dim())
+        need(x.shape[:-3] == query.shape[:-3], f"{name} of query's leading dimensions {[*query.shape[:-3]]}", [*x.shape[:-3]])
+    return tuple(x[None] if x.dim() == 3 else x.flatten(0, -4) for x in (query, key, value))
+
+
+def _check_options(p, scale, dropout_p, is_causal, coefficients) -> None:
+    if type(p) is not int:
+        need_type("p", p, int, "an int")
+    if scale is not None:
+        need_type("scale", scale, (float, int), "a number or None")
+    if type(dropout_p) is not float:
+        need_type("dropout_p", dropout_p, (float, int), "a number")
+    if type(is_causal) is not bool:
+        need_type("is_causal", is_causal, bool, "a bool")
+    if coefficients is not None:
+        need_type("coefficients", coefficients, Sequence, "a sequence of numbers or None")
+
+
+def _check_key_weight(key_weight: Tensor, key: Tensor, method: str) -> None:
+    need_type("key_weight", key_weight, Tensor, "a Tensor")
+    need(
+        method == "composite" or not (key_weight.requires_grad and torch.is_grad_enabled()),
+        "key_weight without gradient, which only method='composite' gives",
+        "one that requires it",
+    )
+
+
+def _weight_of_mask(mask: Tensor, query: Tensor, key: Tensor, shape: torch.Size) -> Tensor:
+    """[B, M] key weights of a boolean mask [..., 1, 1, M]; dimensions that a mask was expanded along count as 1."""
+    rule = (
+        f"attn_mask a boolean key padding mask, broadcastable to {[*shape[:-3], 1, 1, key.size(2)]} (for the causal mask "
+        "is_causal=True, for weights key_weight)"
+    )
+    need_type("attn_mask", mask, Tensor, "a Tensor")
+    need(mask.dtype == torch.bool, rule, mask.dtype)
+    need(mask.dim() >= 1, rule, "one of 0 dimensions")
+    narrow = mask
+    for axis in (-2, -3):
+        if narrow.dim() >= -axis and narrow.size(axis) > 1 and narrow.stride(axis) == 0:
+            narrow = narrow.narrow(axis, 0, 1)
+    wanted = (*shape[:-3], 1, 1, key.size(2))
+    fits = narrow.dim() <= len(wanted) and all(
+        size in (1, want) for size, want in zip(reversed(narrow.shape), reversed(wanted))
+    )
+    need(fits, rule, [*mask.shape])
+    weight = narrow.expand(wanted).reshape(query.size(0), key.size(2))
+    return weight.to(torch.float64 if query.dtype == torch.float64 else torch.float32)
+
+
+def _offsets(cu_seqlens: Any) -> tuple[Tensor, Tensor | None]:
+    pair = cu_seqlens if isinstance(cu_seqlens, tuple) else (cu_seqlens, None)
+    need(len(pair) == 2, "cu_seqlens a Tensor or a pair of them, for queries and for keys", f"{len(pair)} of them")
+    need_type("cu_seqlens", pair[0], Tensor, "a Tensor or a pair of them")
+    for cu in pair:
+        if cu is not None:
+            need_type("cu_seqlens", cu, Tensor, "a Tensor or a pair of them")
+            need(cu.dtype == torch.int32 and cu.dim() == 1, "cu_seqlens int32 [S + 1]", f"{cu.dtype} {[*cu.shape]}")
+    return pair

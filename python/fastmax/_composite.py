@@ -1,0 +1,247 @@
+"""Fastmax attention composed of torch operations: any device, any transform, as often differentiable as torch is.
+
+The factorised form of docs/math.md (sections 3, 4, 9) in chunks of tokens: time and memory linear in their number, and
+features exist one chunk at a time, in backward too. It is what tensors that are not on the CPU use, what torch.func
+transforms and forward mode see, and what gives the operators their second gradient.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from fastmax import _features as ft
+
+_FLOOR = {torch.float32: 2.0**-20, torch.float64: 2.0**-49}  # src/denominator.h
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    key_weight: Tensor | None = None,
+    initial_state: Tensor | None = None,
+    cu_q: Tensor | None = None,
+    cu_k: Tensor | None = None,
+    seed: Tensor | None = None,
+    *,
+    return_state: bool = False,
+    **options,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """What torch.ops.fastmax.forward gives, for arguments that have been checked."""
+    if cu_q is None:
+        return _attention(q, k, v, key_weight, initial_state, seed, 0, return_state, **options)
+    queries, keys = cu_q.tolist(), (cu_q if cu_k is None else cu_k).tolist()
+    parts = []
+    for i, (n, n_end, m, m_end) in enumerate(zip(queries, queries[1:], keys, keys[1:])):
+        weight = None if key_weight is None else key_weight[:, m:m_end]
+        state = None if initial_state is None else initial_state[i : i + 1]
+        parts.append(
+            _attention(q[:, :, n:n_end], k[:, :, m:m_end], v[:, :, m:m_end], weight, state, seed, i,
+                       return_state, **options)  # fmt: skip
+        )
+    o, g, states, smallest = zip(*parts)
+    state = torch.cat(states) if return_state else None
+    return torch.cat(o, 2), torch.cat(g, 2), state, torch.stack(smallest).amin()
+
+
+def _attention(q, k, v, key_weight, initial_state, seed, first, return_state, *, p=2, scale=None,
+               normalize="standardize", coefficients=None, causal=False, dropout_p=0.0,
+               dropout="quadratic", floor="auto", chunk=0, method=None):  # fmt: skip
+    dtype = q.dtype
+    computed = torch.float64 if dtype == torch.float64 else torch.float32
+    q, k, v = q.to(computed), k.to(computed), v.to(computed)
+    (B, H, N, D), (_, Hkv, M, _), E = q.shape, k.shape, v.size(3)
+    c = ft.coefficients_of(p, coefficients)
+    q_scale = ft.default_scale(p, D, normalize) if scale is None else scale
+
+    q, k = ft.normalized(q, normalize), ft.normalized(k, normalize, key_weight)
+    if dropout_p > 0 and dropout == "token":
+        q = q * ft.keep(dropout_p, seed, ft.QUERIES, B, H, N, first, q)[..., None]
+        k = k * ft.keep(dropout_p, seed, ft.KEYS, B, Hkv, M, first, k)[..., None]
+    kappa_q, kappa_k = ft.kappa(q, normalize), ft.kappa(k, normalize)
+    kappa_q = torch.cat([kappa_q[..., :1], q_scale * kappa_q[..., 1:]], -1)
+    values = torch.cat([v, torch.ones_like(v[..., :1])], -1)
+    if key_weight is not None:
+        values = values * key_weight[:, None, :, None]
+
+    # Features' weights: in the numerator's E columns perhaps masked, in the denominator's, the last, never.
+    K = kappa_k.size(-1)
+    W = ft.feature_weights(p, K, c, q)[:, None]
+    past = k.new_zeros(B, Hkv, len(W), E + 1)
+    if initial_state is not None:
+        past = past + initial_state[:, :, : len(W)]
+    masked = dropout_p > 0 and dropout != "token"
+    if masked:
+        mask = ft.feature_mask(p, K, dropout_p, dropout, seed, B, Hkv, first, q)
+        W = torch.cat([(W * mask[..., None]).expand(-1, -1, -1, E), W.expand(B, Hkv, -1, 1)], -1)
+
+    scan = _Scan(p, c, H // Hkv, masked, chunk or _chunk_tokens(past.size(2)), causal)
+    sums, state = scan(kappa_q, kappa_k, values, W, past)
+    numerator, g = sums[..., :E], sums[..., E]
+
+    smallest = q.new_full((), torch.inf, dtype=torch.float64)
+    if p % 2 == 1 or coefficients is not None:
+        total = _visible_weight(key_weight, initial_state, B, H, Hkv, N, M, causal, q)
+        g, smallest = _floored(g, total, floor, scale is not None or coefficients is not None)
+    rows = g != 0
+    o = torch.where(rows[..., None], numerator / torch.where(rows, g, 1)[..., None], 0)
+    if return_state:
+        unused = math.comb(D + p, p) - state.size(2)  # rows of zeros under standardize
+        state = torch.nn.functional.pad(state, (0, 0, 0, unused))
+    return o.to(dtype), g, state if return_state else None, smallest
+
+
+def _chunk_tokens(features: int) -> int:
+    """The state before every chunk is kept for backward, so a chunk has about as many tokens as half of it has rows."""
+    return min(max(64, 1 << (features // 2).bit_length()), 2048)
+
+
+def _visible_weight(key_weight, initial_state, B, H, Hkv, N, M, causal, like) -> Tensor:
+    """[B, H, N]: the sum of the weights that a row sees, its past's included."""
+    with torch.no_grad():
+        weight = like.new_ones(B, M) if key_weight is None else key_weight
+        up_to = torch.nn.functional.pad(weight.cumsum(1), (1, 0))  # [B, M + 1]
+        seen = up_to[:, M - N + 1 :] if causal else up_to[:, -1:].expand(B, N)
+        total = seen[:, None].expand(B, H, N)
+        if initial_state is None:
+            return total
+        return total + initial_state[:, :, 0, -1].repeat_interleave(H // Hkv, 1)[..., None]
+
+
+def _floored(g: Tensor, total: Tensor, floor: str, own: bool) -> tuple[Tensor, Tensor]:
+    """g at its floor at least, where it is a constant; and the smallest of them over their weights."""
+    tau = _FLOOR[g.dtype]
+    g = torch.where(g < tau * total, tau * total, g)
+    ratios = torch.where(total > 0, g.detach() / torch.where(total > 0, total, 1), torch.inf)
+    smallest = ratios.amin().double() if ratios.numel() else g.new_full((), torch.inf, dtype=torch.float64)
+    if floor == "error" or (floor == "auto" and own):
+        if not torch._C._are_functorch_transforms_active() and smallest.item() <= tau:
+            raise ValueError(
+                f"fastmax: need denominators above {tau:g} of their weights (a smaller scale keeps f > 0, "
+                f"floor='clamp' clamps), got {smallest.item():g}"
+            )
+    return g, smallest
+
+
+class _Scan:
+    """sums(queries) = phi(kappa_q) W S + what their own chunk adds;  S <- S + phi(kappa_k)^T values, chunk by chunk."""
+
+    def __init__(self, p: int, c: list[float], group: int, masked: bool, chunk: int, causal: bool):
+        self.p, self.c, self.group, self.masked, self.chunk, self.causal = p, c, group, masked, chunk, causal
+
+    def absorb(self, kappa_k: Tensor, values: Tensor) -> Tensor:
+        return ft.features(kappa_k, self.p).mT @ values
+
+    def read(self, kappa_q: Tensor, S: Tensor, W: Tensor) -> Tensor:
+        """Heads of a group are rows of one matrix."""
+        B, H, N, K = kappa_q.shape
+        phi = ft.features(kappa_q.reshape(B, H // self.group, self.group * N, K), self.p)
+        return (phi @ (W * S)).reshape(B, H, N, -1)
+
+    def read_chunk(self, kappa_q: Tensor, kappa_k: Tensor, values: Tensor, S: Tensor, W: Tensor) -> Tensor:
+        """The state, and of the chunk itself the keys up to the query's own."""
+        B, H, C, K = kappa_q.shape
+        E = values.size(-1) - 1
+        grouped = kappa_q.reshape(B, H // self.group, self.group * C, K)
+        sees = torch.ones(C, C, dtype=values.dtype, device=values.device).tril().repeat(self.group, 1)
+        f = sees * ft.polynomial(grouped @ kappa_k.mT - 1, self.c)  # both kappas begin with 1
+        if self.masked:
+            phi_q, phi_k = ft.features(grouped, self.p), ft.features(kappa_k, self.p)
+            numerators = sees * ((phi_q * W[:, :, None, :, 0]) @ phi_k.mT)
+            own = torch.cat([numerators @ values[..., :E], f @ values[..., E:]], -1)
+        else:
+            own = f @ values
+        return self.read(kappa_q, S, W) + own.reshape(B, H, C, E + 1)
+
+    def chunks(self, n: int, n_end: int) -> list[slice]:
+        return [slice(i, min(i + self.chunk, n_end)) for i in range(n, n_end, self.chunk)]
+
+    def parts(self, kappa_q: Tensor, kappa_k: Tensor) -> tuple[list[slice], list[slice], int]:
+        """Keys that every query sees; queries; and how far a causal query's own key lies behind it."""
+        N, M = kappa_q.size(2), kappa_k.size(2)
+        offset = M - N if self.causal else M
+        return self.chunks(0, offset), self.chunks(0, N), offset
+
+    def run(self, kappa_q, kappa_k, values, W, past) -> tuple[Tensor, Tensor]:
+        S, sums = past, []
+        everyones, queries, offset = self.parts(kappa_q, kappa_k)
+        for m in everyones:
+            S = S + self.absorb(kappa_k[:, :, m], values[:, :, m])
+        for n in queries:
+            if self.causal:
+                m = slice(n.start + offset, n.stop + offset)
+                k_m, v_m = kappa_k[:, :, m], values[:, :, m]
+                sums.append(self.read_chunk(kappa_q[:, :, n], k_m, v_m, S, W))
+                S = S + self.absorb(k_m, v_m)
+            else:
+                sums.append(self.read(kappa_q[:, :, n], S, W))
+        B, H, _, _ = kappa_q.shape
+        return torch.cat(sums, 2) if sums else values.new_zeros(B, H, 0, values.size(-1)), S
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """run, with nothing but its inputs kept for backward wherever torch lets us say so."""
+        plain = not (
+            torch.compiler.is_compiling()
+            or torch._C._are_functorch_transforms_active()
+            or torch.autograd.forward_ad._current_level >= 0
+        )
+        return _Recomputed.apply(self, *inputs) if plain else self.run(*inputs)
+
+
+class _Recomputed(torch.autograd.Function):
+    """_Scan.run by chunks that are computed again in backward: a suffix scan, R = dL / dS, over the states before them."""
+
+    @staticmethod
+    def forward(ctx, scan, *inputs):
+        ctx.scan = scan
+        ctx.save_for_backward(*inputs)
+        return scan.run(*inputs)
+
+    @staticmethod
+    def backward(ctx, d_sums, R):
+        scan, (kappa_q, kappa_k, values, W, past) = ctx.scan, ctx.saved_tensors
+        again = torch.is_grad_enabled()  # backward is differentiated in its turn
+
+        def vjp(function, inputs, d_result):
+            with torch.enable_grad():
+                inputs = [x if again and x.requires_grad else x.detach().requires_grad_() for x in inputs]
+                return torch.autograd.grad(function(*inputs), inputs, d_result, create_graph=again)
+
+        everyones, queries, offset = scan.parts(kappa_q, kappa_k)
+        S, states = past, []
+        for m in everyones:
+            S = S + scan.absorb(kappa_k[:, :, m], values[:, :, m])
+        dq, dk, dv = [], [], []
+        if scan.causal:
+            for n in queries:
+                m = slice(n.start + offset, n.stop + offset)
+                states.append(S)
+                S = S + scan.absorb(kappa_k[:, :, m], values[:, :, m])
+            for n in reversed(queries):
+                m = slice(n.start + offset, n.stop + offset)
+                k_m, v_m = kappa_k[:, :, m], values[:, :, m]
+                absorbed = vjp(scan.absorb, (k_m, v_m), R)
+                read = vjp(
+                    lambda q, k, v, S: scan.read_chunk(q, k, v, S, W),
+                    (kappa_q[:, :, n], k_m, v_m, states.pop()),
+                    d_sums[:, :, n],
+                )
+                dq.append(read[0])
+                dk.append(absorbed[0] + read[1])
+                dv.append(absorbed[1] + read[2])
+                R = R + read[3]
+        else:
+            for n in reversed(queries):
+                d_q, d_S = vjp(lambda q, S: scan.read(q, S, W), (kappa_q[:, :, n], S), d_sums[:, :, n])
+                dq.append(d_q)
+                R = R + d_S
+        for m in reversed(everyones):
+            d_k, d_v = vjp(scan.absorb, (kappa_k[:, :, m], values[:, :, m]), R)
+            dk.append(d_k)
+            dv.append(d_v)
+
+        def joined(parts, like):
+            return torch.cat(parts[::-1], 2) if parts else torch.zeros_like(like)
+
+        return None, joined(dq, kappa_q), joined(dk, kappa_k), joined(dv, values), None, R

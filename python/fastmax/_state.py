@@ -1,0 +1,203 @@
+"""FastmaxState: everything that attention needs of a past of any length."""
+
+import math
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastmax import _features as ft
+from fastmax._call import attend
+from fastmax._errors import need, need_type
+
+
+class FastmaxState:
+    """S = sum_m w_m phi(k^_m) [v_m, 1], a value: states of one function add up, in any order.
+
+    Attributes:
+        tensor: [B, Hkv, F, E + 1] with F = C(D + p, p) rows in the order of docs/math.md; float64 for float64 tokens,
+            else float32. It may require a gradient.
+        D, E: channels of keys and of values.
+        p, scale, normalize, coefficients: the function that queries are answered with.
+        count: tokens that joined, padding included.
+    """
+
+    def __init__(
+        self,
+        tensor: Tensor,
+        *,
+        D: int,
+        p: int = 2,
+        scale: float | None = None,
+        normalize: str = "standardize",
+        coefficients: Sequence[float] | None = None,
+        count: int = 0,
+    ):
+        self.tensor, self.D, self.E = tensor, D, tensor.size(3) - 1
+        self.p, self.normalize, self.count = p, normalize, count
+        self.scale = ft.default_scale(p, D, normalize) if scale is None else float(scale)
+        self.coefficients = None if coefficients is None else tuple(map(float, coefficients))
+
+    @classmethod
+    def zeros(
+        cls,
+        batch: int,
+        heads: int,
+        D: int,
+        E: int,
+        p: int = 2,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+        *,
+        scale: float | None = None,
+        normalize: str = "standardize",
+        coefficients: Sequence[float] | None = None,
+    ) -> "FastmaxState":
+        """No token yet. ``heads`` are those of keys; ``dtype`` is float32, or float64 for float64 tokens."""
+        for name, value, least in (("batch", batch, 0), ("heads", heads, 0), ("D", D, 1), ("E", E, 1), ("p", p, 1)):
+            need_type(name, value, int, "an int")
+            need(value >= least, f"{name} >= {least}", value)
+        need(p <= 4, "p in 1..4", p)
+        need(dtype in (torch.float32, torch.float64), "dtype float32 or float64 (16-bit tokens: float32)", dtype)
+        need(normalize in ("standardize", "l2", "none"), "normalize 'standardize', 'l2' or 'none' in a state", normalize)
+        tensor = torch.zeros(batch, heads, math.comb(D + p, p), E + 1, dtype=dtype, device=device)
+        return cls(tensor, D=D, p=p, scale=scale, normalize=normalize, coefficients=coefficients)
+
+    def update(self, k: Tensor, v: Tensor, key_weight: Tensor | None = None) -> "FastmaxState":
+        """Keys k [B, Hkv, M, D] and values v [B, Hkv, M, E] join, with weights [B, M]. Returns self."""
+        no_query = k.new_empty(*self.tensor.shape[:2], 0, self.D)
+        self.tensor = self._attend(no_query, k, v, key_weight, return_state=True)[2]
+        self.count += k.size(2)
+        return self
+
+    def query(self, q: Tensor) -> Tensor:
+        """o [B, H, N, E] of queries [B, H, N, D] that see all tokens so far and nothing else; H a multiple of Hkv."""
+        B, H = self.tensor.shape[:2]
+        return self._attend(q, q.new_empty(B, H, 0, self.D), q.new_empty(B, H, 0, self.E))[0]
+
+    def _attend(self, q, k, v, key_weight=None, *, return_state=False):
+        function = {**self.function, "scale": self.scale_option}
+        return attend(q, k, v, key_weight, self.tensor, return_state=return_state, **function)
+
+    @property
+    def scale_option(self) -> float | None:
+        """None for the default scale: an explicit one makes denominators near zero an error."""
+        default = None if self.p % 2 == 1 and self.normalize == "none" else ft.default_scale(self.p, self.D, self.normalize)
+        return None if self.scale == default else self.scale
+
+    @property
+    def function(self) -> dict[str, Any]:
+        """What makes two states add up."""
+        return {
+            "p": self.p,
+            "scale": self.scale,
+            "normalize": self.normalize,
+            "coefficients": None if self.coefficients is None else [*self.coefficients],
+        }
+
+    def check_function(self, p, scale, normalize, coefficients) -> None:
+        """A call with this past computes what the past was made for."""
+        if scale is None:
+            scale = ft.default_scale(p, self.D, normalize)
+        coefficients = None if coefficients is None else tuple(map(float, coefficients))
+        ours = (self.p, self.scale, self.normalize, self.coefficients)
+        need(
+            ours == (p, scale, normalize, coefficients),
+            "p {}, scale {:g}, normalize {!r}, coefficients {} as in initial_state".format(*ours),
+            (p, scale, normalize, coefficients),
+        )
+
+    def __add__(self, other: "FastmaxState") -> "FastmaxState":
+        """The tokens of both."""
+        if not isinstance(other, FastmaxState):
+            return NotImplemented
+        need(self.function == other.function, f"states of one function to add, {self.function}", other.function)
+        need(self.tensor.shape == other.tensor.shape and self.D == other.D, f"states of one size to add, "
+             f"{[*self.tensor.shape]} and D {self.D}", f"{[*other.tensor.shape]} and {other.D}")  # fmt: skip
+        need(self.tensor.dtype == other.tensor.dtype, f"states of one dtype to add, {self.tensor.dtype}", other.tensor.dtype)
+        return self._with(self.tensor + other.tensor, self.count + other.count)
+
+    def _with(self, tensor: Tensor, count: int | None = None) -> "FastmaxState":
+        return FastmaxState(tensor, D=self.D, count=self.count if count is None else count, **self.function)
+
+    def clone(self) -> "FastmaxState":
+        return self._with(self.tensor.clone())
+
+    def detach(self) -> "FastmaxState":
+        return self._with(self.tensor.detach())
+
+    def to(self, *args, **kwargs) -> "FastmaxState":
+        """As Tensor.to, for the device or the type of the tensor."""
+        return self._with(self.tensor.to(*args, **kwargs))
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"state": tensor, "order", "D", "E", "count", "scale", "normalize"}, and "coefficients" if there are own ones."""
+        entries = {
+            "state": self.tensor,
+            "order": self.p,
+            "D": self.D,
+            "E": self.E,
+            "count": self.count,
+            "scale": self.scale,
+            "normalize": self.normalize,
+        }
+        return entries if self.coefficients is None else {**entries, "coefficients": [*self.coefficients]}
+
+    def load_state_dict(self, entries: Mapping[str, Any]) -> None:
+        """Becomes the state of ``state_dict()``, of any size and function."""
+        wanted = ("state", "order", "D", "E", "count", "scale", "normalize")
+        missing = [name for name in wanted if name not in entries]
+        need(not missing, f"the entries {', '.join(wanted)}", f"none of {', '.join(missing)}")
+        tensor, p, D, E = (entries[name] for name in wanted[:4])
+        need_type("state", tensor, Tensor, "a Tensor")
+        rows = math.comb(D + p, p)
+        need(tensor.dim() == 4 and tensor.shape[2:] == (rows, E + 1), f"a state of shape [B, Hkv, {rows}, {E + 1}] for "
+             f"order {p}, D {D} and E {E}", [*tensor.shape])  # fmt: skip
+        self.__init__(
+            tensor,
+            D=D,
+            p=p,
+            scale=entries["scale"],
+            normalize=entries["normalize"],
+            coefficients=entries.get("coefficients"),
+            count=entries["count"],
+        )
+
+    def save(self, path: str | PathLike) -> None:
+        """A safetensors file, as the C++ library writes and reads them. Needs the package safetensors."""
+        from safetensors.torch import save_file
+
+        entries = self.state_dict()
+        tensor = entries.pop("state").detach().cpu().contiguous()
+        coefficients = entries.pop("coefficients", None)
+        metadata = {name: value if isinstance(value, str) else repr(value) for name, value in entries.items()}
+        if coefficients is not None:
+            metadata["coefficients"] = " ".join(map(repr, coefficients))
+        save_file({"state": tensor}, path, metadata)
+
+    @classmethod
+    def load(cls, path: str | PathLike) -> "FastmaxState":
+        """What ``save`` wrote, or the C++ library's State::save."""
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            metadata, names = file.metadata() or {}, [*file.keys()]
+            need(names == ["state"], f"one tensor 'state' in {path}", names)
+            entries: dict[str, Any] = {"state": file.get_tensor("state"), **metadata}
+        for name, kind in (("order", int), ("D", int), ("E", int), ("count", int), ("scale", float)):
+            if name in entries:
+                entries[name] = kind(entries[name])
+        if "coefficients" in entries:
+            entries["coefficients"] = [float(c) for c in entries["coefficients"].split()]
+        state = cls.zeros(0, 0, 1, 1)
+        state.load_state_dict(entries)
+        return state
+
+    def __repr__(self) -> str:
+        B, H, F, _ = self.tensor.shape
+        return (
+            f"FastmaxState(batch={B}, heads={H}, D={self.D}, E={self.E}, p={self.p}, count={self.count}, "
+            f"normalize={self.normalize!r}, scale={self.scale:g}, dtype={self.tensor.dtype}, device={self.tensor.device})"
+        )
