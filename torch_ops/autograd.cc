@@ -96,7 +96,7 @@ struct Attention : torch::autograd::Function<Attention> {
                 options.scale, options.normalize, list_of(options), options.causal, options.method,
                 options.dropout_p, options.dropout, options.floor, options.chunk);
     const Tensor none;  // key_weight and the options have no gradient
-    return {dq, dk, dv, none, saved[4].defined() ? d_initial_state : none, none, none};
+    return {dq, dk, dv, none, d_initial_state, none, none};
   }
 };
 

@@ -2,7 +2,6 @@
 // core checks the rest, before any work; its one line is the text of the exception that the caller
 // sees.
 #include <cmath>
-#include <limits>
 #include <span>
 #include <string>
 
@@ -79,7 +78,7 @@ struct Forward {
   Forward(const Operands& in, const Options& options, bool return_state)
       : o(empty_in_layout_of(in.q, in.v.size(3))),
         g(new_tensor<3>({in.q.size(0), in.q.size(1), in.q.size(2)}, kComputed)),
-        final_state(return_state ? in.new_state(options.p, kComputed) : nothing(kComputed)),
+        final_state(return_state ? in.new_state(options.p, kComputed) : Tensor()),
         args{.q = bhnd<T>(in.q),
              .k = bhnd<T>(in.k),
              .v = bhnd<T>(in.v),
@@ -110,7 +109,7 @@ struct Backward {
         dk(empty_in_layout_of(in.k, in.k.size(3))),
         dv(empty_in_layout_of(in.v, in.v.size(3))),
         d_initial_state(in.initial_state ? in.new_state(options.p, kScalarType<Compute<T>>)
-                                         : nothing(kScalarType<Compute<T>>)),
+                                         : Tensor()),
         args{.q = bhnd<T>(in.q),
              .k = bhnd<T>(in.k),
              .v = bhnd<T>(in.v),
@@ -142,10 +141,11 @@ void forward(StableIValue* stack, std::uint64_t, std::uint64_t) {
     const Report report =
         in.cu_q ? fastmax::forward(call.args, in.sequences(), options, torch_execution())
                 : fastmax::forward(call.args, options, torch_execution());
-    const Tensor smallest = new_tensor<0>({}, ScalarType::Double);
-    *static_cast<double*>(smallest.mutable_data_ptr()) =
-        std::isnan(report.smallest_denominator) ? std::numeric_limits<double>::infinity()
-                                                : report.smallest_denominator;
+    Tensor smallest;
+    if (!std::isnan(report.smallest_denominator)) {
+      smallest = new_tensor<0>({}, ScalarType::Double);
+      *static_cast<double*>(smallest.mutable_data_ptr()) = report.smallest_denominator;
+    }
     put(stack, call.o, call.g, call.final_state, smallest);
   });
 }

@@ -8,7 +8,7 @@
 //
 // cu_q and cu_k are int32 offsets of packed sequences (B = 1, one state a sequence); cu_k alone is not enough, and
 // without it keys are packed as queries are. `seed` of dropout is an int64 tensor of one element, so that drawing it can
-// be traced. Results that were not asked for have no elements.
+// be traced. Results that there is no need for are undefined, None in Python.
 #include "torch_ops/options.h"
 
 #define FASTMAX_OPERANDS                                                                        \
@@ -16,8 +16,7 @@
   "cu_q=None, Tensor? cu_k=None, Tensor? seed=None"
 
 STABLE_TORCH_LIBRARY(fastmax, m) {
-  // smallest_denominator: of a row, over the sum of its weights; infinity where none can come near
-  // zero. (It is not NaN, which no check of PyTorch's finds equal to itself.)
+  // smallest_denominator: of a row, over the sum of its weights, where one can come near zero (odd p, coefficients).
   m.def("forward(" FASTMAX_OPERANDS ", *, " FASTMAX_FUNCTION ", " FASTMAX_CALL
         ", bool return_state=False) -> (Tensor o, Tensor g, Tensor final_state, Tensor "
         "smallest_denominator)");

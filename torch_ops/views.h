@@ -79,9 +79,6 @@ Tensor new_tensor(const std::array<std::int64_t, rank>& sizes, ScalarType type) 
     strides[i] = next;
   return new_tensor(sizes, strides, type);
 }
-/// Stands for a result that was not asked for.
-inline Tensor nothing(ScalarType type) { return new_tensor<1>({0}, type); }
-
 /// A new [B, H, N, width] tensor whose B, H and N lie in memory in the order in which those of
 /// `like` do.
 inline Tensor empty_in_layout_of(const Tensor& like, std::int64_t width) {

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastmax import _composite
-from fastmax._call import attend, is_transformed
+from fastmax._call import attend, step_in_place
 from fastmax._errors import need, need_type
 from fastmax._operators import operators
 from fastmax._state import FastmaxState
@@ -78,15 +78,8 @@ def scaled_dot_product_attention(
         ValueError, TypeError: one line that names the argument, the rule and the value. Nothing has been computed then,
         but for ``floor``.
     """
-    for name, x in (("query", query), ("key", key), ("value", value)):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"fastmax: need {name} a Tensor, got {type(x).__name__}")
-    shape = query.shape
-    if len(shape) != 4 or key.dim() != 4 or value.dim() != 4:
-        query, key, value = _four_dimensions(query, key, value)
-    _check_options(p, scale, dropout_p, is_causal, coefficients)
-    if query.size(1) != key.size(1):
-        need(enable_gqa, f"enable_gqa=True for {query.size(1)} query and {key.size(1)} key heads", enable_gqa)
+    query, key, value, shape = _tensors(query, key, value)
+    _check_options(p, scale, dropout_p, is_causal, coefficients, enable_gqa, query, key)
     if attn_mask is not None:
         need(key_weight is None, "attn_mask or key_weight", "both")
         key_weight = _weight_of_mask(attn_mask, query, key, shape)
@@ -99,25 +92,24 @@ def scaled_dot_product_attention(
         initial_state.check_function(p, scale, normalize, coefficients)
         past = initial_state.tensor
 
-    o, _, state, _ = attend(
-        query,
-        key,
-        value,
-        key_weight,
-        past,
-        cu_q,
-        cu_k,
-        p=p,
-        scale=scale,
-        normalize=normalize,
-        coefficients=coefficients,
-        causal=is_causal,
-        method=method,
-        dropout_p=dropout_p,
-        dropout=dropout,
-        floor=floor,
-        return_state=return_state,
-    )
+    options: dict[str, Any] = {}
+    if p != 2:
+        options["p"] = p
+    if scale is not None:
+        options["scale"] = scale
+    if is_causal:
+        options["causal"] = True
+    if normalize != "standardize":
+        options["normalize"] = normalize
+    if coefficients is not None:
+        options["coefficients"] = [*coefficients]
+    if dropout != "quadratic":
+        options["dropout"] = dropout
+    if floor != "auto":
+        options["floor"] = floor
+    if return_state:
+        options["return_state"] = True
+    o, _, state, _ = attend(query, key, value, key_weight, past, cu_q, cu_k, method, dropout_p, options)
     if len(shape) != 4:
         o = o.reshape(*shape[:-1], o.size(-1))
     if not return_state:
@@ -142,15 +134,9 @@ def step(q: Tensor, k: Tensor, v: Tensor, state: FastmaxState, key_weight: Tenso
     if key_weight is not None:
         need_type("key_weight", key_weight, Tensor, "a Tensor")
         need(key_weight.dim() == 1, "key_weight of 1 dimension [B]", key_weight.dim())
-        key_weight = key_weight[:, None]
-    q, k, v = (x.detach()[:, :, None] for x in (q, k, v))
-    if state.tensor.device.type != "cpu" or is_transformed():
-        o, _, tensor, _ = _composite.attention(q, k, v, key_weight, state.tensor, return_state=True, **state.function)
-        state.tensor.copy_(tensor)
-    else:
-        o = operators.step(q, k, v, state.tensor, key_weight, **state.function)
+    o = step_in_place(q, k, v, state.tensor, key_weight, state.options())
     state.count += 1
-    return o[:, :, 0]
+    return o
 
 
 @torch.no_grad()
@@ -173,20 +159,12 @@ def attention_weights(
     None is all of them. Time O(M D) a row. The other arguments are those of :func:`scaled_dot_product_attention`. Every row
     sums to one, or to zero where no key has weight. Has no gradient (:mod:`fastmax.reference` has).
     """
-    for name, x in (("query", query), ("key", key)):
-        need_type(name, x, Tensor, "a Tensor")
-    shape = query.shape
-    query, key, _ = _four_dimensions(query, key, key)
-    _check_options(p, scale, 0.0, is_causal, coefficients)
-    if query.size(1) != key.size(1):
-        need(enable_gqa, f"enable_gqa=True for {query.size(1)} query and {key.size(1)} key heads", enable_gqa)
+    query, key, _, shape = _tensors(query, key, key)
+    _check_options(p, scale, 0.0, is_causal, coefficients, enable_gqa, query, key)
     if key_weight is not None:
         _check_key_weight(key_weight, key, "auto")
     if rows is not None:
-        rows = torch.as_tensor(rows)
-        need(rows.dim() == 1 and not rows.is_floating_point() and not rows.is_complex() and rows.dtype != torch.bool,
-             "rows a list of ints", f"{rows.dtype} of {rows.dim()} dimensions")  # fmt: skip
-        rows = rows.to(device=query.device, dtype=torch.int64)
+        rows = _row_indices(rows).to(query.device)
     options = {"p": p, "scale": scale, "normalize": normalize, "causal": is_causal}
     if coefficients is not None:
         options["coefficients"] = [*coefficients]
@@ -197,16 +175,33 @@ def attention_weights(
     return a if len(shape) == 4 else a.reshape(*shape[:-2], *a.shape[-2:])
 
 
-def _four_dimensions(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """[..., H, N, D] as [B, H, N, D]."""
+def _tensors(query: Any, key: Any, value: Any) -> tuple[Tensor, Tensor, Tensor, torch.Size]:
+    """[..., H, N, D] as [B, H, N, D], and the shape that query had."""
+    if not (isinstance(query, Tensor) and isinstance(key, Tensor) and isinstance(value, Tensor)):
+        for name, x in (("query", query), ("key", key), ("value", value)):
+            need_type(name, x, Tensor, "a Tensor")
+    shape = query.shape
+    if len(shape) == key.dim() == value.dim() == 4:
+        return query, key, value, shape
     for name, x in (("query", query), ("key", key), ("value", value)):
         need(x.dim() >= 3, f"{name} of 3 dimensions or more [..., heads, tokens, channels]", x.dim())
-        need(x.dim() == query.dim(), f"{name} of as many dimensions as query, {query.dim()}", x.dim())
-        need(x.shape[:-3] == query.shape[:-3], f"{name} of query's leading dimensions {[*query.shape[:-3]]}", [*x.shape[:-3]])
-    return tuple(x[None] if x.dim() == 3 else x.flatten(0, -4) for x in (query, key, value))
+        need(x.shape[:-3] == shape[:-3], f"{name} of query's leading dimensions {[*shape[:-3]]}", [*x.shape[:-3]])
+    query, key, value = (x[None] if x.dim() == 3 else x.flatten(0, -4) for x in (query, key, value))
+    return query, key, value, shape
 
 
-def _check_options(p, scale, dropout_p, is_causal, coefficients) -> None:
+def _row_indices(rows: Any) -> Tensor:
+    if isinstance(rows, Tensor):
+        whole = rows.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+        need(whole and rows.dim() == 1, "rows of ints, of 1 dimension", f"{rows.dtype} of {rows.dim()}")
+        return rows.to(torch.int64)
+    need_type("rows", rows, Sequence, "a sequence of ints or None")
+    for n in rows:
+        need_type("rows", n, int, "a sequence of ints or None")
+    return torch.tensor([*rows], dtype=torch.int64)
+
+
+def _check_options(p, scale, dropout_p, is_causal, coefficients, enable_gqa, query, key) -> None:
     if type(p) is not int:
         need_type("p", p, int, "an int")
     if scale is not None:
@@ -217,6 +212,9 @@ def _check_options(p, scale, dropout_p, is_causal, coefficients) -> None:
         need_type("is_causal", is_causal, bool, "a bool")
     if coefficients is not None:
         need_type("coefficients", coefficients, Sequence, "a sequence of numbers or None")
+    if not enable_gqa and query.shape[1] != key.shape[1]:
+        H, Hkv = query.shape[1], key.shape[1]
+        need(H == Hkv, "as many key heads as query heads, or enable_gqa=True", f"{Hkv} and {H}")
 
 
 def _check_key_weight(key_weight: Tensor, key: Tensor, method: str) -> None:

@@ -1,60 +1,88 @@
 """One call of attention on tensors [B, H, N, D]: by the kernels, or composed of torch operations."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fastmax import _composite
 from fastmax._operators import operators
 
-_DEFAULTS = {
-    "p": 2,
-    "scale": None,
-    "normalize": "standardize",
-    "coefficients": None,
-    "causal": False,
-    "method": "auto",
-    "dropout_p": 0.0,
-    "dropout": "quadratic",
-    "floor": "auto",
-    "return_state": False,
-}
+# Where nothing is recorded, the Python code that would record it need not be asked; nor the layers of torch.ops.
+_below_autograd = torch._C._AutoDispatchBelowAutograd
+_below_views = torch._C._AutoDispatchBelowADInplaceOrView
+_forward, _step = operators.forward.default._op, operators.step.default._op
 
 
 def attend(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    key_weight: Tensor | None = None,
-    initial_state: Tensor | None = None,
-    cu_q: Tensor | None = None,
-    cu_k: Tensor | None = None,
-    *,
-    method: str = "auto",
-    dropout_p: float = 0.0,
-    **options,
+    key_weight: Tensor | None,
+    initial_state: Tensor | None,
+    cu_q: Tensor | None,
+    cu_k: Tensor | None,
+    method: str,
+    dropout_p: float,
+    options: dict[str, Any],
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """o, g, final state and smallest denominator, as torch.ops.fastmax.forward gives them."""
-    seed = torch.randint(torch.iinfo(torch.int64).max, ()) if dropout_p > 0 else None
-    inputs = (q, k, v, key_weight, initial_state, cu_q, cu_k, seed)
-    # The dispatcher reads what it is given one by one: defaults need not be read.
-    options = {name: value for name, value in options.items() if value != _DEFAULTS[name]}
+    """o, g, final state and smallest denominator, as torch.ops.fastmax.forward gives them.
+
+    Of the options only those that are not at their default are to be given: the dispatcher reads them one by one, and on
+    short sequences that is what a call costs.
+    """
+    seed = None
     if dropout_p != 0:
         options["dropout_p"] = dropout_p
-    if method == "composite" or q.device.type not in ("cpu", "meta") or is_transformed():
+        seed = torch.randint(torch.iinfo(torch.int64).max, ())
+    inputs = (q, k, v, key_weight, initial_state, cu_q, cu_k, seed)
+    if torch.compiler.is_compiling():
+        composite, records = method == "composite" or not (q.is_cpu or q.is_meta), True
+    else:
+        composite = method == "composite" or not (q.is_cpu or q.is_meta) or is_transformed()
+        records = torch.is_grad_enabled() and (
+            q.requires_grad
+            or k.requires_grad
+            or v.requires_grad
+            or (initial_state is not None and initial_state.requires_grad)
+        )
+    if composite:
         return _composite.attention(*inputs, **options)
     if method != "auto":
         options["method"] = method
-    if torch.compiler.is_compiling():
-        return operators.forward(*inputs, **options)
-    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs[:5]):
+    if records:
         return operators.forward.default(*inputs, **options)
-    # Nothing to record: the Python code that would record it need not be asked.
-    with torch._C._AutoDispatchBelowAutograd():
-        return operators.forward.default(*inputs, **options)
+    with _below_autograd():
+        return _forward(*inputs, **options)
 
 
 def is_transformed() -> bool:
     """Inside torch.func.grad, vmap and the like, or in forward mode: what the operators' formulas do not know."""
-    if torch.compiler.is_compiling():
-        return False
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+
+
+def step_in_place(
+    q: Tensor, k: Tensor, v: Tensor, state: Tensor, key_weight: Tensor | None, options: dict[str, Any]
+) -> Tensor:
+    """One token, [B, H, D] -> [B, H, E], and no gradient."""
+    if torch.compiler.is_compiling() or is_transformed() or not (state.is_cpu or state.is_meta):
+        return _step_functions(q, k, v, state, key_weight, options)
+    with _below_views():
+        q, k, v = q.unsqueeze(2), k.unsqueeze(2), v.unsqueeze(2)
+        w = None if key_weight is None else key_weight.unsqueeze(1)
+        o = _step(q, k, v, state, w, **options).squeeze(2)
+    if not state.is_inference():
+        torch.autograd.graph.increment_version(state)
+    return o
+
+
+@torch.no_grad()
+def _step_functions(q, k, v, state, key_weight, options):
+    """The same where it is traced, transformed, or not on the CPU."""
+    q, k, v = q.unsqueeze(2), k.unsqueeze(2), v.unsqueeze(2)
+    w = None if key_weight is None else key_weight.unsqueeze(1)
+    if (state.is_cpu or state.is_meta) and torch.compiler.is_compiling():
+        return operators.step(q, k, v, state, w, **options).squeeze(2)
+    o, _, new, _ = _composite.attention(q, k, v, w, state, return_state=True, **options)
+    state.copy_(new)
+    return o.squeeze(2)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastmax import _features as ft
+from fastmax._errors import need
 
 _FLOOR = {torch.float32: 2.0**-20, torch.float64: 2.0**-49}  # src/denominator.h
 
@@ -27,11 +28,17 @@ def attention(
     *,
     return_state: bool = False,
     **options,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """What torch.ops.fastmax.forward gives, for arguments that have been checked."""
     if cu_q is None:
         return _attention(q, k, v, key_weight, initial_state, seed, 0, return_state, **options)
     queries, keys = cu_q.tolist(), (cu_q if cu_k is None else cu_k).tolist()
+    need(q.size(0) == 1, "B == 1 for packed sequences", q.size(0))
+    need(len(queries) == len(keys), "cu_q and cu_k of one length", f"{len(queries)} and {len(keys)}")
+    for name, cu, end in (("cu_q", queries, q.size(2)), ("cu_k", keys, k.size(2))):
+        need(len(cu) >= 2 and cu[0] == 0, f"{name} to begin with 0 and have an end", cu[:1])
+        need(cu == sorted(cu), f"{name} not to decrease", cu)
+        need(cu[-1] == end, f"{name} to end at {end}", cu[-1])
     parts = []
     for i, (n, n_end, m, m_end) in enumerate(zip(queries, queries[1:], keys, keys[1:])):
         weight = None if key_weight is None else key_weight[:, m:m_end]
@@ -42,12 +49,15 @@ def attention(
         )
     o, g, states, smallest = zip(*parts)
     state = torch.cat(states) if return_state else None
-    return torch.cat(o, 2), torch.cat(g, 2), state, torch.stack(smallest).amin()
+    smallest = None if smallest[0] is None else torch.stack(smallest).amin()
+    return torch.cat(o, 2), torch.cat(g, 2), state, smallest
 
 
 def _attention(q, k, v, key_weight, initial_state, seed, first, return_state, *, p=2, scale=None,
                normalize="standardize", coefficients=None, causal=False, dropout_p=0.0,
                dropout="quadratic", floor="auto", chunk=0, method=None):  # fmt: skip
+    _check(q, k, v, key_weight, initial_state, p=p, scale=scale, normalize=normalize, coefficients=coefficients,
+           causal=causal, dropout_p=dropout_p, dropout=dropout, floor=floor, return_state=return_state)  # fmt: skip
     dtype = q.dtype
     computed = torch.float64 if dtype == torch.float64 else torch.float32
     q, k, v = q.to(computed), k.to(computed), v.to(computed)
@@ -80,7 +90,7 @@ def _attention(q, k, v, key_weight, initial_state, seed, first, return_state, *,
     sums, state = scan(kappa_q, kappa_k, values, W, past)
     numerator, g = sums[..., :E], sums[..., E]
 
-    smallest = q.new_full((), torch.inf, dtype=torch.float64)
+    smallest = None
     if p % 2 == 1 or coefficients is not None:
         total = _visible_weight(key_weight, initial_state, B, H, Hkv, N, M, causal, q)
         g, smallest = _floored(g, total, floor, scale is not None or coefficients is not None)
@@ -90,6 +100,19 @@ def _attention(q, k, v, key_weight, initial_state, seed, first, return_state, *,
         unused = math.comb(D + p, p) - state.size(2)  # rows of zeros under standardize
         state = torch.nn.functional.pad(state, (0, 0, 0, unused))
     return o.to(dtype), g, state if return_state else None, smallest
+
+
+def _check(q, k, v, key_weight, initial_state, **options) -> None:
+    """The kernels' own checks, on tensors of these shapes whose memory nobody reads."""
+    if torch.compiler.is_compiling():
+        return
+    q, k, v, initial_state = (
+        None if x is None else torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v, initial_state)
+    )
+    # Weights are judged by their values, which may be elsewhere, or of a transform.
+    if key_weight is not None and (not key_weight.is_cpu or torch._C._are_functorch_transforms_active()):
+        key_weight = torch.ones(key_weight.shape, dtype=key_weight.dtype)
+    torch.ops.fastmax.plan(q, k, v, key_weight, initial_state, **options)
 
 
 def _chunk_tokens(features: int) -> int:

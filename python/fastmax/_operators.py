@@ -60,25 +60,19 @@ def _empty_state(k: Tensor, v: Tensor, cu_q: Tensor | None, p: int) -> Tensor:
 
 @torch.library.register_fake("fastmax::forward")
 def _(q, k, v, key_weight=None, initial_state=None, cu_q=None, cu_k=None, seed=None, *, p=2,
-      return_state=False, **_):  # fmt: skip
-    computed = _computed(q.dtype)
-    state = _empty_state(k, v, cu_q, p) if return_state else k.new_empty([0], dtype=computed)
+      coefficients=None, return_state=False, **_):  # fmt: skip
     return (
         _empty_in_layout_of(q, v.size(3)),
-        q.new_empty(q.shape[:3], dtype=computed),
-        state,
-        q.new_empty([], dtype=torch.float64),
+        q.new_empty(q.shape[:3], dtype=_computed(q.dtype)),
+        _empty_state(k, v, cu_q, p) if return_state else None,
+        q.new_empty([], dtype=torch.float64) if p % 2 == 1 or coefficients is not None else None,
     )
 
 
 @torch.library.register_fake("fastmax::backward")
 def _(d_o, d_final_state, o, g, q, k, v, key_weight=None, initial_state=None, cu_q=None, cu_k=None,
       seed=None, *, p=2, **_):  # fmt: skip
-    d_initial_state = (
-        k.new_empty([0], dtype=_computed(k.dtype))
-        if initial_state is None
-        else _empty_state(k, v, cu_q, p)
-    )
+    d_initial_state = None if initial_state is None else _empty_state(k, v, cu_q, p)
     return *(_empty_in_layout_of(x, x.size(3)) for x in (q, k, v)), d_initial_state
 
 
@@ -96,13 +90,10 @@ def _(q, k, key_weight=None, rows=None, seed=None, **_):
 
 
 def _save_for_backward(ctx, inputs, keyword_only_inputs, output) -> None:
-    o, g, final_state, smallest_denominator = output
+    o, g, _, smallest_denominator = output
     ctx.save_for_backward(o, g, *inputs)
-    ctx.options = {**keyword_only_inputs}
-    ctx.has_state = ctx.options.pop("return_state")
-    ctx.mark_non_differentiable(
-        g, smallest_denominator, *(() if ctx.has_state else (final_state,))
-    )
+    ctx.options = {name: value for name, value in keyword_only_inputs.items() if name != "return_state"}
+    ctx.mark_non_differentiable(*(x for x in (g, smallest_denominator) if x is not None))
     ctx.set_materialize_grads(False)
 
 
@@ -111,8 +102,7 @@ def _backward(ctx, d_o, _d_g, d_final_state, _d_smallest):
     if d_o is None:
         d_o = torch.zeros_like(o)
     dq, dk, dv, d_initial_state = operators.backward(d_o, d_final_state, o, g, *inputs, **ctx.options)
-    has_past = inputs[4] is not None
-    return dq, dk, dv, None, d_initial_state if has_past else None, None, None, None
+    return dq, dk, dv, None, d_initial_state, None, None, None
 
 
 def _save_for_second_backward(ctx, inputs, keyword_only_inputs, output) -> None:

@@ -37,7 +37,10 @@ class FastmaxState:
     ):
         self.tensor, self.D, self.E = tensor, D, tensor.size(3) - 1
         self.p, self.normalize, self.count = p, normalize, count
-        self.scale = ft.default_scale(p, D, normalize) if scale is None else float(scale)
+        has_default = p % 2 == 0 or normalize != "none"
+        default = ft.default_scale(p, D, normalize) if has_default or scale is None else None
+        self.scale = default if scale is None else float(scale)
+        self._own_scale = self.scale != default
         self.coefficients = None if coefficients is None else tuple(map(float, coefficients))
 
     @classmethod
@@ -77,50 +80,54 @@ class FastmaxState:
         B, H = self.tensor.shape[:2]
         return self._attend(q, q.new_empty(B, H, 0, self.D), q.new_empty(B, H, 0, self.E))[0]
 
-    def _attend(self, q, k, v, key_weight=None, *, return_state=False):
-        function = {**self.function, "scale": self.scale_option}
-        return attend(q, k, v, key_weight, self.tensor, return_state=return_state, **function)
+    def _attend(self, q, k, v, key_weight=None, **options):
+        options.update(self.options())
+        return attend(q, k, v, key_weight, self.tensor, None, None, "auto", 0.0, options)
 
     @property
-    def scale_option(self) -> float | None:
-        """None for the default scale: an explicit one makes denominators near zero an error."""
-        default = None if self.p % 2 == 1 and self.normalize == "none" else ft.default_scale(self.p, self.D, self.normalize)
-        return None if self.scale == default else self.scale
-
-    @property
-    def function(self) -> dict[str, Any]:
+    def function(self) -> tuple[int, float, str, tuple[float, ...] | None]:
         """What makes two states add up."""
-        return {
-            "p": self.p,
-            "scale": self.scale,
-            "normalize": self.normalize,
-            "coefficients": None if self.coefficients is None else [*self.coefficients],
-        }
+        return self.p, self.scale, self.normalize, self.coefficients
+
+    def options(self) -> dict[str, Any]:
+        """The operators' options that are not at their default."""
+        options: dict[str, Any] = {}
+        if self.p != 2:
+            options["p"] = self.p
+        if self._own_scale:  # of odd order, it makes denominators near zero an error
+            options["scale"] = self.scale
+        if self.normalize != "standardize":
+            options["normalize"] = self.normalize
+        if self.coefficients is not None:
+            options["coefficients"] = [*self.coefficients]
+        return options
 
     def check_function(self, p, scale, normalize, coefficients) -> None:
         """A call with this past computes what the past was made for."""
         if scale is None:
             scale = ft.default_scale(p, self.D, normalize)
         coefficients = None if coefficients is None else tuple(map(float, coefficients))
-        ours = (self.p, self.scale, self.normalize, self.coefficients)
-        need(
-            ours == (p, scale, normalize, coefficients),
-            "p {}, scale {:g}, normalize {!r}, coefficients {} as in initial_state".format(*ours),
-            (p, scale, normalize, coefficients),
-        )
+        words = "p {}, scale {:g}, normalize {!r} and coefficients {}"
+        asked = (p, float(scale), normalize, coefficients)
+        need(self.function == asked, words.format(*self.function) + " as in initial_state", words.format(*asked))
 
     def __add__(self, other: "FastmaxState") -> "FastmaxState":
         """The tokens of both."""
         if not isinstance(other, FastmaxState):
             return NotImplemented
-        need(self.function == other.function, f"states of one function to add, {self.function}", other.function)
+        need(self.function == other.function, f"states of one p, scale, normalize and coefficients to add, {self.function}",
+             other.function)  # fmt: skip
         need(self.tensor.shape == other.tensor.shape and self.D == other.D, f"states of one size to add, "
              f"{[*self.tensor.shape]} and D {self.D}", f"{[*other.tensor.shape]} and {other.D}")  # fmt: skip
         need(self.tensor.dtype == other.tensor.dtype, f"states of one dtype to add, {self.tensor.dtype}", other.tensor.dtype)
         return self._with(self.tensor + other.tensor, self.count + other.count)
 
     def _with(self, tensor: Tensor, count: int | None = None) -> "FastmaxState":
-        return FastmaxState(tensor, D=self.D, count=self.count if count is None else count, **self.function)
+        p, scale, normalize, coefficients = self.function
+        count = self.count if count is None else count
+        return FastmaxState(
+            tensor, D=self.D, p=p, scale=scale, normalize=normalize, coefficients=coefficients, count=count
+        )
 
     def clone(self) -> "FastmaxState":
         return self._with(self.tensor.clone())

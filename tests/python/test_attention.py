@@ -1,0 +1,296 @@
+"""fastmax.scaled_dot_product_attention against the definition, fastmax.reference, and against what PyTorch promises."""
+
+import inspect
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils.checkpoint import checkpoint
+
+import fastmax
+from fastmax import reference
+
+sdpa = fastmax.scaled_dot_product_attention
+METHODS = ["auto", "direct", "factorised", "composite"]
+
+
+def normal(*shape, dtype=torch.float64, seed=0, requires_grad=False):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, dtype=dtype, generator=generator).requires_grad_(requires_grad)
+
+
+def make_inputs(B=2, H=4, Hkv=2, N=9, M=12, D=4, E=3, dtype=torch.float64, requires_grad=False):
+    options = {"dtype": dtype, "requires_grad": requires_grad}
+    return normal(B, H, N, D, **options), normal(B, Hkv, M, D, seed=1, **options), normal(B, Hkv, M, E, seed=2, **options)
+
+
+def make_weight(B, M, dtype=torch.float64):
+    weight = torch.linspace(0.1, 2, B * M, dtype=dtype).reshape(B, M)
+    weight[:, 1::3] = 0
+    return weight
+
+
+def test_signature_is_pytorchs_and_more():
+    theirs = ["attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa"]
+    parameters = inspect.signature(sdpa).parameters
+    assert [*parameters][:8] == ["query", "key", "value", *theirs]
+    assert {name: parameters[name].default for name in theirs} == {
+        "attn_mask": None, "dropout_p": 0.0, "is_causal": False, "scale": None, "enable_gqa": False,
+    }  # fmt: skip
+
+
+OPTIONS = [
+    {},
+    {"p": 1},
+    {"p": 3, "scale": 0.1},
+    {"p": 4},
+    {"scale": 0.3},
+    {"normalize": "l2"},
+    {"normalize": "none"},
+    {"normalize": "none", "p": 1, "scale": 0.02},
+    {"normalize": "max_norm"},
+    {"coefficients": [1, 0.5, 0.4]},
+    {"coefficients": [1, 0.1], "p": 1, "floor": "clamp"},
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_option_is_the_definition_with_its_gradient(options, causal, method):
+    if causal and options.get("normalize") == "max_norm":
+        pytest.skip("the largest norm looks at future tokens")
+    inputs = make_inputs(requires_grad=True)
+    options = {**options, "is_causal": causal, "key_weight": make_weight(2, 12)}
+    o = sdpa(*inputs, enable_gqa=True, method=method, **options)
+    options.pop("floor", None)
+    truth = reference.attention(*inputs, **options)
+    torch.testing.assert_close(o, truth, rtol=0, atol=1e-12)
+    d_o = normal(*o.shape, seed=3)
+    for ours, true in zip(torch.autograd.grad(o, inputs, d_o), torch.autograd.grad(truth, inputs, d_o)):
+        torch.testing.assert_close(ours, true, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", ["auto", "composite"])
+@pytest.mark.parametrize("dropout", ["quadratic", "standard", "token"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_dropout_is_the_definition_for_the_drawn_seed(causal, dropout, method):
+    inputs = make_inputs(requires_grad=True)
+    torch.manual_seed(5)
+    o = sdpa(*inputs, None, 0.3, causal, enable_gqa=True, dropout=dropout, method=method)
+    torch.manual_seed(5)
+    seed = torch.randint(2**63 - 1, ())
+    truth = reference.attention(*inputs, is_causal=causal, dropout_p=0.3, dropout=dropout, seed=seed)
+    torch.testing.assert_close(o, truth, rtol=0, atol=1e-12)
+    for ours, true in zip(torch.autograd.grad(o.sum(), inputs), torch.autograd.grad(truth.sum(), inputs)):
+        torch.testing.assert_close(ours, true, rtol=1e-10, atol=1e-10)
+    again = sdpa(*inputs, None, 0.3, causal, enable_gqa=True, dropout=dropout, method=method)
+    assert not torch.allclose(again, o)
+
+
+def test_without_dropout_no_random_number_is_drawn():
+    before = torch.get_rng_state()
+    sdpa(*make_inputs(), enable_gqa=True)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype, error", [(torch.float32, 2e-6), (torch.bfloat16, 4e-3), (torch.float16, 5e-4)])
+def test_types_go_in_and_come_out(dtype, error, method):
+    """Of 16-bit results, half a unit of the last place: the sums are float32's."""
+    inputs = make_inputs(dtype=dtype, N=200, M=200, requires_grad=True)
+    o = sdpa(*inputs, is_causal=True, enable_gqa=True, method=method)
+    assert o.dtype == dtype and all(x.dtype == dtype for x in torch.autograd.grad(o.float().sum(), inputs))
+    truth = reference.attention(*inputs, is_causal=True)
+    assert (o - truth).abs().max() < error * truth.abs().max()
+
+
+def test_tensors_of_three_and_of_five_dimensions():
+    q, k, v = make_inputs(B=6, H=4, Hkv=4)
+    o = sdpa(q, k, v)
+    assert torch.equal(sdpa(q[0], k[0], v[0]), o[0])
+    mask = make_weight(6, 12) > 0
+    five = [x.unflatten(0, (2, 3)) for x in (q, k, v)]
+    assert torch.equal(sdpa(*five).flatten(0, 1), o)
+    assert torch.equal(
+        sdpa(*five, mask.reshape(2, 3, 1, 1, 12)).flatten(0, 1), sdpa(q, k, v, mask[:, None, None])
+    )
+
+
+@pytest.mark.parametrize("method", ["auto", "composite"])
+def test_a_mask_of_keys_is_a_shorter_sequence(method):
+    q, k, v = make_inputs(Hkv=4)
+    mask = torch.arange(12) < 7
+    short = sdpa(q, k[:, :, :7], v[:, :, :7], method=method)
+    for shaped in (mask, mask[None], mask[None, None, None], mask.expand(2, 1, 1, 12), mask.expand(2, 4, 9, 12)):
+        torch.testing.assert_close(sdpa(q, k, v, shaped, method=method), short, rtol=0, atol=1e-14)
+    nothing = sdpa(q, k, v, torch.zeros(2, 1, 1, 12, dtype=torch.bool), method=method)
+    assert not nothing.any()  # where PyTorch's function has NaN
+
+
+def test_strides_are_free_and_the_result_lies_as_query_does():
+    qkv = normal(2, 10, 3, 4, 8)
+    q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))
+    o = sdpa(q, k, v)
+    assert o.transpose(1, 2).is_contiguous()
+    assert torch.equal(o, sdpa(*(x.contiguous() for x in (q, k, v))))
+
+
+@pytest.mark.parametrize("method", ["auto", "composite"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_packed_sequences_are_separate_ones(causal, method):
+    q, k, v = make_inputs(B=1, N=9, M=12)
+    cu_q, cu_k = (torch.tensor(x, dtype=torch.int32) for x in ([0, 2, 2, 9], [0, 4, 5, 12]))
+    options = {"is_causal": causal, "enable_gqa": True, "method": method}
+    o, states = sdpa(q, k, v, cu_seqlens=(cu_q, cu_k), return_state=True, **options)
+    for i, (n, n_end, m, m_end) in enumerate(zip(cu_q, cu_q[1:], cu_k, cu_k[1:])):
+        one, state = sdpa(
+            q[:, :, n:n_end], k[:, :, m:m_end], v[:, :, m:m_end], return_state=True, **options
+        )
+        torch.testing.assert_close(o[:, :, n:n_end], one, rtol=0, atol=1e-13)
+        torch.testing.assert_close(states.tensor[i : i + 1], state.tensor, rtol=0, atol=1e-12)
+    self_attention = sdpa(q, k[:, :, :9], v[:, :, :9], cu_seqlens=cu_q, **options)
+    torch.testing.assert_close(
+        self_attention[:, :, 2:], sdpa(q[:, :, 2:], k[:, :, 2:9], v[:, :, 2:9], **options), rtol=0, atol=1e-13
+    )
+
+
+# Rows of the matrix.
+
+
+@pytest.mark.parametrize("options", [{}, {"is_causal": True}, {"p": 1, "normalize": "l2"}, {"coefficients": [1, 1, 1]}], ids=str)  # fmt: skip
+def test_attention_weights_are_what_is_applied(options):
+    q, k, v = make_inputs(Hkv=4)
+    options["key_weight"] = make_weight(2, 12)
+    a = fastmax.attention_weights(q, k, rows=[7, 0, 3], **options)
+    torch.testing.assert_close(a @ v, sdpa(q, k, v, **options)[:, :, [7, 0, 3]], rtol=0, atol=1e-13)
+    torch.testing.assert_close(a.sum(-1), torch.ones(2, 4, 3, dtype=a.dtype), rtol=0, atol=1e-13)
+    assert torch.equal(a, fastmax.attention_weights(q, k, **options)[:, :, [7, 0, 3]])
+    torch.testing.assert_close(a, reference.attention_weights(q, k, **options)[:, :, [7, 0, 3]], rtol=0, atol=1e-13)
+    assert fastmax.attention_weights(q[0].bfloat16(), k[0].bfloat16()).shape == (4, 9, 12)
+    assert fastmax.attention_weights(q, k, rows=[]).shape == (2, 4, 0, 12)
+
+
+# What PyTorch promises of its own functions.
+
+
+@pytest.mark.parametrize("method", ["auto", "composite"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradients_of_gradients(causal, method):
+    inputs = make_inputs(B=1, H=2, Hkv=1, N=4, M=5, D=3, E=2, requires_grad=True)
+
+    def function(q, k, v):
+        return sdpa(q, k, v, is_causal=causal, enable_gqa=True, method=method)
+
+    assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
+
+
+def test_composite_gives_the_gradient_of_key_weights():
+    q, k, v = make_inputs(B=1, Hkv=4)
+    weight = torch.rand(1, 12, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda w: sdpa(q, k, v, key_weight=w, is_causal=True, method="composite"), weight, fast_mode=True
+    )
+
+
+def test_composite_keeps_no_features_for_backward():
+    """As the kernels: O(N (D + E)) numbers, where a feature row alone would be F = 153."""
+    saved = 0
+
+    def count(x):
+        nonlocal saved
+        saved += x.numel()
+        return x
+
+    N, D = 2048, 16
+    q, k, v = make_inputs(B=1, H=1, Hkv=1, N=N, M=N, D=D, E=D, dtype=torch.float32, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
+        sdpa(q, k, v, is_causal=True, method="composite")
+    assert saved < 20 * N * D
+
+
+def test_func_transforms():
+    q, k, v = (normal(3, 2, 7, 4, seed=i) for i in range(3))
+
+    def loss(q, k, v):
+        return sdpa(q, k, v, is_causal=True).sin().sum()
+
+    batched = torch.func.vmap(torch.func.grad(loss))(q, k, v)
+    for i in range(3):
+        single = q[i].clone().requires_grad_()
+        torch.testing.assert_close(batched[i], torch.autograd.grad(loss(single, k[i], v[i]), single)[0])
+    _, slope = torch.func.jvp(lambda q: loss(q, k, v), (q,), (k,))
+    h = 1e-6
+    assert abs(slope - (loss(q + h * k, k, v) - loss(q - h * k, k, v)) / (2 * h)) < 1e-7
+    assert torch.func.hessian(lambda q: loss(q, k[0], v[0]))(q[0]).shape == (2, 7, 4, 2, 7, 4)
+
+
+def test_forward_mode_is_not_lost():
+    q, k, v = make_inputs(Hkv=4)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(q, normal(*q.shape, seed=7))
+        tangent = torch.autograd.forward_ad.unpack_dual(sdpa(dual, k, v)).tangent
+    assert tangent is not None and tangent.any()
+
+
+def test_compiles_whole_without_a_recompile_for_each_length():
+    counter = CompileCounterWithBackend("aot_eager")
+
+    def loss(q, k, v):
+        o, state = sdpa(q, k, v, is_causal=True, dropout_p=0.1, dropout="token", return_state=True)
+        return o.sin().sum() + state.tensor.sum()
+
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend=counter)
+    for N in (6, 11, 17):
+        inputs = make_inputs(Hkv=4, N=N, M=N, requires_grad=True)
+        torch.manual_seed(N)
+        expected = torch.autograd.grad(loss(*inputs), inputs)
+        torch.manual_seed(N)
+        for ours, true in zip(torch.autograd.grad(compiled(*inputs), inputs), expected):
+            torch.testing.assert_close(ours, true)
+    assert counter.frame_count == 1
+
+
+def test_autocast_and_checkpointing():
+    inputs = make_inputs(Hkv=4, dtype=torch.float32, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        o = sdpa(*inputs, is_causal=True, p=2)
+    assert o.dtype == torch.bfloat16
+
+    def drop(q, k, v):
+        return sdpa(q, k, v, None, 0.2, dropout="token").sum()
+
+    torch.manual_seed(1)
+    expected = torch.autograd.grad(drop(*inputs), inputs)
+    torch.manual_seed(1)
+    again = torch.autograd.grad(checkpoint(drop, *inputs, use_reentrant=False), inputs)
+    assert all(torch.equal(x, y) for x, y in zip(again, expected))
+
+
+def test_export_inference_meta_and_deterministic():
+    q, k, v = make_inputs(Hkv=4)
+
+    class Attention(torch.nn.Module):
+        def forward(self, q, k, v):
+            return sdpa(q, k, v, is_causal=True)
+
+    expected = sdpa(q, k, v, is_causal=True)
+    assert torch.equal(torch.export.export(Attention(), (q, k, v)).module()(q, k, v), expected)
+    with torch.inference_mode():
+        assert torch.equal(sdpa(q, k, v, is_causal=True), expected)
+    for method in ("auto", "composite"):
+        o = sdpa(*(x.to("meta") for x in (q, k, v)), method=method)
+        assert o.is_meta and o.shape == (2, 4, 9, 3)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.equal(sdpa(q, k, v, is_causal=True), expected)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_info_names_what_runs():
+    info = fastmax.info()
+    assert [*info] == ["version", "commit", "compiler", "cpu", "targets", "target", "amx", "threads", "torch", "cuda"]
+    assert info["target"] in info["targets"] and info["threads"] == torch.get_num_threads()
