@@ -12,6 +12,8 @@ from fastmax._errors import need, need_type
 from fastmax._operators import operators
 from fastmax._state import FastmaxState
 
+_METHODS = ("auto", "direct", "factorised", "composite")
+
 
 def scaled_dot_product_attention(
     query: Tensor,
@@ -79,7 +81,8 @@ def scaled_dot_product_attention(
         but for ``floor``.
     """
     query, key, value, shape = _tensors(query, key, value)
-    _check_options(p, scale, dropout_p, is_causal, coefficients, enable_gqa, query, key)
+    options = _function(p, scale, normalize, coefficients)
+    _check_call(dropout_p, is_causal, enable_gqa, query, key)
     if attn_mask is not None:
         need(key_weight is None, "attn_mask or key_weight", "both")
         key_weight = _weight_of_mask(attn_mask, query, key, shape)
@@ -92,23 +95,20 @@ def scaled_dot_product_attention(
         initial_state.check_function(p, scale, normalize, coefficients)
         past = initial_state.tensor
 
-    options: dict[str, Any] = {}
-    if p != 2:
-        options["p"] = p
-    if scale is not None:
-        options["scale"] = scale
     if is_causal:
         options["causal"] = True
-    if normalize != "standardize":
-        options["normalize"] = normalize
-    if coefficients is not None:
-        options["coefficients"] = [*coefficients]
     if dropout != "quadratic":
+        need_type("dropout", dropout, str, "a str")
         options["dropout"] = dropout
     if floor != "auto":
+        need_type("floor", floor, str, "a str")
         options["floor"] = floor
     if return_state:
+        need_type("return_state", return_state, bool, "a bool")
         options["return_state"] = True
+    if method != "auto":
+        need_type("method", method, str, "a str")
+        need(method in _METHODS, "method 'auto', 'direct', 'factorised' or 'composite'", repr(method))
     o, _, state, _ = attend(query, key, value, key_weight, past, cu_q, cu_k, method, dropout_p, options)
     if len(shape) != 4:
         o = o.reshape(*shape[:-1], o.size(-1))
@@ -160,14 +160,12 @@ def attention_weights(
     sums to one, or to zero where no key has weight. Has no gradient (:mod:`fastmax.reference` has).
     """
     query, key, _, shape = _tensors(query, key, key)
-    _check_options(p, scale, 0.0, is_causal, coefficients, enable_gqa, query, key)
+    _check_call(0.0, is_causal, enable_gqa, query, key)
     if key_weight is not None:
         _check_key_weight(key_weight, key, "auto")
     if rows is not None:
         rows = _row_indices(rows).to(query.device)
-    options = {"p": p, "scale": scale, "normalize": normalize, "causal": is_causal}
-    if coefficients is not None:
-        options["coefficients"] = [*coefficients]
+    options = {**_function(p, scale, normalize, coefficients), "causal": is_causal}
     if query.device.type == "cpu":
         a = operators.attention_weights(query, key, key_weight, rows, **options)
     else:
@@ -201,20 +199,34 @@ def _row_indices(rows: Any) -> Tensor:
     return torch.tensor([*rows], dtype=torch.int64)
 
 
-def _check_options(p, scale, dropout_p, is_causal, coefficients, enable_gqa, query, key) -> None:
-    if type(p) is not int:
+def _function(p, scale, normalize, coefficients) -> dict[str, Any]:
+    """The operators' options for f and x^ that are not at their default: on short sequences, reading them is what a call
+    costs."""
+    options = {}
+    if p != 2 or type(p) is not int:
         need_type("p", p, int, "an int")
+        options["p"] = p
     if scale is not None:
         need_type("scale", scale, (float, int), "a number or None")
+        options["scale"] = scale
+    if normalize != "standardize":
+        need_type("normalize", normalize, str, "a str")
+        options["normalize"] = normalize
+    if coefficients is not None:
+        need_type("coefficients", coefficients, Sequence, "a sequence of numbers or None")
+        for c in coefficients:
+            need_type("coefficients", c, (float, int), "a sequence of numbers or None")
+        options["coefficients"] = [*coefficients]
+    return options
+
+
+def _check_call(dropout_p, is_causal, enable_gqa, query, key) -> None:
     if type(dropout_p) is not float:
         need_type("dropout_p", dropout_p, (float, int), "a number")
     if type(is_causal) is not bool:
         need_type("is_causal", is_causal, bool, "a bool")
-    if coefficients is not None:
-        need_type("coefficients", coefficients, Sequence, "a sequence of numbers or None")
     if not enable_gqa and query.shape[1] != key.shape[1]:
-        H, Hkv = query.shape[1], key.shape[1]
-        need(H == Hkv, "as many key heads as query heads, or enable_gqa=True", f"{Hkv} and {H}")
+        need(False, "as many key heads as query heads, or enable_gqa=True", f"{key.shape[1]} and {query.shape[1]}")
 
 
 def _check_key_weight(key_weight: Tensor, key: Tensor, method: str) -> None:

@@ -79,9 +79,14 @@ def features(k: Tensor, p: int) -> Tensor:
     return phi
 
 
-@functools.lru_cache(maxsize=64)
+@torch.compiler.assume_constant_result
 def _degrees_and_counts(p: int, K: int) -> tuple[list[int], list[float]]:
     """Of each feature the degree l, indices that are not 0, and l! / prod n_j!, the orders they can come in."""
+    return _count_once(p, K)
+
+
+@functools.lru_cache(maxsize=64)
+def _count_once(p: int, K: int) -> tuple[list[int], list[float]]:
     degrees, counts = [], []
     for index in itertools.combinations_with_replacement(range(K), p):
         repeats = Counter(i for i in index if i > 0).values()

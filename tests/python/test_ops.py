@@ -140,6 +140,32 @@ def test_opcheck(tokens_first):
         )
 
 
+def test_opcheck_of_every_option():
+    q, k, v = make_inputs((1, 4, 2, 9, 9, 4, 3), torch.float32, requires_grad=True)
+    seed, cu = torch.tensor(3), torch.tensor([0, 4, 9], dtype=torch.int32)
+    past = torch.ones(2, 2, 15, 4, requires_grad=True)
+    options = {"causal": True, "dropout_p": 0.3, "dropout": "token", "return_state": True}
+    torch.library.opcheck(ops.forward.default, (q, k, v, None, past, cu, cu, seed), options)
+    torch.library.opcheck(ops.forward.default, (q, k, v), {"p": 1, "coefficients": [1.0, 0.1]})
+    halves = [x.detach().bfloat16().requires_grad_() for x in (q, k, v)]
+    torch.library.opcheck(ops.forward.default, (*halves, torch.ones(1, 9)), {"normalize": "l2"})
+
+
+def test_opcheck_of_backward_step_and_weights():
+    q, k, v = make_inputs((2, 4, 2, 5, 5, 4, 3))
+    past = torch.ones(2, 2, 15, 4, dtype=q.dtype, requires_grad=True)
+    o, g, state, _ = ops.forward(q, k, v, None, past, return_state=True)
+    gradients = (torch.ones_like(o).requires_grad_(), torch.ones_like(state).requires_grad_())
+    inputs = [x.clone().requires_grad_() for x in (q, k, v)]
+    # Not traced: its own gradient is a long composite of torch operations.
+    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(ops.backward.default, (*gradients, o.detach(), g, *inputs, None, past), test_utils=tests)
+    token = [x[:, :, :1] for x in (q, k, v)]
+    torch.library.opcheck(ops.step.default, (*token, past.detach().clone()))
+    torch.library.opcheck(ops.step.default, (*(x.half() for x in token), torch.ones(2, 2, 15, 4)), {"normalize": "none"})
+    torch.library.opcheck(ops.attention_weights.default, (q, k, make_weight(2, 5), torch.tensor([3, 1])), {"causal": True})
+
+
 def test_outputs_lie_in_memory_as_q_does():
     qkv = torch.randn(2, 10, 3, 4, 8)
     q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))

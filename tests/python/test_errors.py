@@ -1,0 +1,207 @@
+"""Every wrong call: one line that names the argument, says what was needed and what came. Nothing is computed."""
+
+import pytest
+import torch
+
+import fastmax
+from fastmax import FastmaxState
+
+X = torch.zeros(2, 4, 5, 8)
+ONE = torch.zeros(2, 4, 8)
+W = torch.ones(2, 5)
+PACKED = X[:1]
+
+
+def state(**options):
+    return FastmaxState.zeros(2, 4, 8, 8, **options)
+
+
+def offsets(*numbers, dtype=torch.int32):
+    return torch.tensor(numbers, dtype=dtype)
+
+
+# name of the test, arguments beside query = key = value = X, kind of error, what the message contains
+CALLS = [
+    # tensors
+    ({"query": None}, TypeError, "query a Tensor, got NoneType"),
+    ({"key": [1.0]}, TypeError, "key a Tensor, got list"),
+    ({"value": 1.0}, TypeError, "value a Tensor, got float"),
+    ({"query": X[0, 0]}, ValueError, "query of 3 dimensions or more [..., heads, tokens, channels], got 2"),
+    ({"query": X[0]}, ValueError, "key of query's leading dimensions [], got [2]"),
+    ({"value": X[:1]}, ValueError, "v.B == q.B, got 1 and 2"),
+    ({"key": X[:1]}, ValueError, "k.B == q.B, got 1 and 2"),
+    ({"query": X.int()}, ValueError, "q of float32, float64, bfloat16 or float16, got Int"),
+    ({"query": X.bool()}, ValueError, "q of float32, float64, bfloat16 or float16, got Bool"),
+    ({"query": X.cfloat()}, ValueError, "q of float32, float64, bfloat16 or float16, got ComplexFloat"),
+    ({"key": X.double()}, ValueError, "k of dtype Float, got Double"),
+    ({"value": X.bfloat16()}, ValueError, "v of dtype Float, got BFloat16"),
+    ({"key": X[..., :4]}, ValueError, "k.D == q.D, got 4 and 8"),
+    ({"value": X[:, :, :3]}, ValueError, "v.N == k.N, got 3 and 5"),
+    ({"query": X[..., :0], "key": X[..., :0]}, ValueError, "q.D >= 1, got 0"),
+    ({"value": X[..., :0]}, ValueError, "v.D >= 1, got 0"),
+    # heads
+    ({"key": X[:, :2], "value": X[:, :2]}, ValueError, "as many key heads as query heads, or enable_gqa=True, got 2 and 4"),
+    ({"key": X[:, :3], "value": X[:, :3], "enable_gqa": True}, ValueError, "q.H a multiple of k.H, got 4 and 3"),
+    ({"key": X[:, :2], "enable_gqa": True}, ValueError, "v.H == k.H, got 4 and 2"),
+    # p, scale, normalize, coefficients, floor, method
+    ({"p": 0}, ValueError, "p in 1..4, got 0"),
+    ({"p": 5}, ValueError, "p in 1..4, got 5"),
+    ({"p": 2.0}, TypeError, "p an int, got float"),
+    ({"p": True}, TypeError, "p an int, got bool"),
+    ({"p": "2"}, TypeError, "p an int, got str"),
+    ({"scale": 0.0}, ValueError, "scale > 0 and finite, got 0"),
+    ({"scale": -1.0}, ValueError, "scale > 0 and finite, got -1"),
+    ({"scale": float("nan")}, ValueError, "scale > 0 and finite, got nan"),
+    ({"scale": float("inf")}, ValueError, "scale > 0 and finite, got inf"),
+    ({"scale": "1"}, TypeError, "scale a number or None, got str"),
+    ({"normalize": "softmax"}, ValueError, "normalize 'standardize', 'l2', 'none' or 'max_norm', got 'softmax'"),
+    ({"normalize": None}, TypeError, "normalize a str, got NoneType"),
+    ({"normalize": "max_norm", "is_causal": True}, ValueError, "normalize other than kMaxNorm when causal"),
+    ({"normalize": "none", "p": 1}, ValueError, "an explicit scale for odd p"),
+    ({"coefficients": [1, 1]}, ValueError, "coefficients c_0 .. c_p, p + 1 = 3 of them, got 2"),
+    ({"coefficients": [1, 1, 0]}, ValueError, "coefficients[p] != 0, got 0"),
+    ({"coefficients": [-1, 1, 1]}, ValueError, "coefficients[0] > 0, got -1"),
+    ({"coefficients": [1, 1, float("nan")]}, ValueError, "coefficients finite, got nan"),
+    ({"coefficients": 1.0}, TypeError, "coefficients a sequence of numbers or None, got float"),
+    ({"coefficients": ["1", "1", "1"]}, TypeError, "coefficients a sequence of numbers or None, got str"),
+    ({"floor": "none"}, ValueError, "floor 'auto', 'clamp' or 'error', got 'none'"),
+    ({"floor": None}, TypeError, "floor a str, got NoneType"),
+    ({"method": "fast"}, ValueError, "method 'auto', 'direct', 'factorised' or 'composite', got 'fast'"),
+    ({"method": None}, TypeError, "method a str, got NoneType"),
+    # causal
+    ({"key": X[:, :, :3], "value": X[:, :, :3], "is_causal": True}, ValueError, "q.N <= k.N when causal"),
+    ({"is_causal": "yes"}, TypeError, "is_causal a bool, got str"),
+    ({"is_causal": 1}, TypeError, "is_causal a bool, got int"),
+    # masks and weights
+    ({"attn_mask": torch.zeros(5, 5)}, ValueError, "attn_mask a boolean key padding mask"),
+    ({"attn_mask": torch.ones(5, 5).tril().bool()}, ValueError, "(for the causal mask is_causal=True"),
+    ({"attn_mask": torch.ones(2, 5).bool()}, ValueError, "broadcastable to [2, 1, 1, 5]"),
+    ({"attn_mask": torch.ones(2, 1, 1, 4).bool()}, ValueError, "got [2, 1, 1, 4]"),
+    ({"attn_mask": torch.ones(3, 1, 1, 5).bool()}, ValueError, "got [3, 1, 1, 5]"),
+    ({"attn_mask": True}, TypeError, "attn_mask a Tensor, got bool"),
+    ({"attn_mask": torch.ones(5).bool(), "key_weight": W}, ValueError, "attn_mask or key_weight, got both"),
+    ({"key_weight": W.bool()}, ValueError, "key_weight of dtype Float, got Bool"),
+    ({"key_weight": W.double()}, ValueError, "key_weight of dtype Float, got Double"),
+    ({"key_weight": W[0]}, ValueError, "key_weight of 2 dimensions [B, M], got 1"),
+    ({"key_weight": W[:, :4]}, ValueError, "key_weight.N == k.N, got 4 and 5"),
+    ({"key_weight": W[:1]}, ValueError, "key_weight.B == k.B, got 1 and 2"),
+    ({"key_weight": -W}, ValueError, "0 <= key_weight <= 2^40, got -1"),
+    ({"key_weight": W * torch.nan}, ValueError, "0 <= key_weight <= 2^40, got nan"),
+    ({"key_weight": [1.0]}, TypeError, "key_weight a Tensor, got list"),
+    ({"key_weight": W.clone().requires_grad_()}, ValueError, "key_weight without gradient"),
+    # dropout
+    ({"dropout_p": 1.0}, ValueError, "0 <= dropout.rate < 1, got 1"),
+    ({"dropout_p": -0.1}, ValueError, "0 <= dropout.rate < 1, got -0.1"),
+    ({"dropout_p": float("nan")}, ValueError, "0 <= dropout.rate < 1, got nan"),
+    ({"dropout_p": "0.1"}, TypeError, "dropout_p a number, got str"),
+    ({"dropout_p": 0.1, "dropout": "cubic"}, ValueError, "dropout 'quadratic', 'standard' or 'token', got 'cubic'"),
+    ({"dropout": "cubic"}, ValueError, "dropout 'quadratic', 'standard' or 'token', got 'cubic'"),
+    ({"dropout": 1}, TypeError, "dropout a str, got int"),
+    ({"dropout_p": 0.1, "method": "direct"}, ValueError, "form other than kDirect with dropout of features"),
+    ({"dropout_p": 0.1, "return_state": True}, ValueError, "no dropout of features with a state"),
+    # packed sequences
+    ({"cu_seqlens": offsets(0, 5)}, ValueError, "B == 1 for packed sequences, got 2"),
+    ({"cu_seqlens": [0, 5]}, TypeError, "cu_seqlens a Tensor or a pair of them, got list"),
+    ({"cu_seqlens": (offsets(0, 5),) * 3}, ValueError, "cu_seqlens a Tensor or a pair of them, for queries and for keys, got 3"),
+    ({"cu_seqlens": offsets(0, 5, dtype=torch.int64)}, ValueError, "cu_seqlens int32 [S + 1], got torch.int64"),
+    ({"cu_seqlens": offsets(0, 5)[None]}, ValueError, "cu_seqlens int32 [S + 1]"),
+    # states
+    ({"initial_state": X}, TypeError, "initial_state a FastmaxState, got Tensor"),
+    ({"initial_state": state(p=1)}, ValueError, "p 1, scale 0.125, normalize 'standardize' and coefficients None as in initial_state"),
+    ({"initial_state": state(), "scale": 0.5}, ValueError, "as in initial_state, got p 2, scale 0.5"),
+    ({"initial_state": state(dtype=torch.float64)}, ValueError, "initial_state of dtype Float, got Double"),
+    ({"initial_state": FastmaxState.zeros(1, 4, 8, 8)}, ValueError, "initial_state.B == k.B"),
+    ({"initial_state": FastmaxState.zeros(2, 2, 8, 8)}, ValueError, "initial_state.H == k.H, got 2 and 4"),
+    ({"initial_state": FastmaxState.zeros(2, 4, 8, 3)}, ValueError, "initial_state.E == v.D, got 3 and 8"),
+    ({"initial_state": FastmaxState.zeros(2, 4, 7, 8)}, ValueError, "initial_state.F == C(D + p, p) = 45, got 36"),
+    ({"initial_state": state(), "method": "direct"}, ValueError, "form other than kDirect with a state"),
+    ({"return_state": True, "normalize": "max_norm"}, ValueError, "normalize other than kMaxNorm with a state"),
+    ({"return_state": 1}, TypeError, "return_state a bool, got int"),
+]  # fmt: skip
+
+
+def check(call, kind, text):
+    with pytest.raises((ValueError, TypeError)) as error:
+        call()
+    message = str(error.value)
+    assert message.startswith("fastmax: need ") and "\n" not in message, message
+    assert text in message
+    assert error.type is kind
+
+
+@pytest.mark.parametrize("arguments, kind, text", CALLS, ids=[f"{[*a]}: {t}" for a, _, t in CALLS])
+def test_wrong_calls(arguments, kind, text):
+    check(lambda: fastmax.scaled_dot_product_attention(**{"query": X, "key": X, "value": X, **arguments}), kind, text)
+
+
+PACKED_CALLS = [
+    ({"cu_seqlens": offsets(1, 5)}, "cu_q to begin with 0"),
+    ({"cu_seqlens": offsets(0, 3, 2, 5)}, "cu_q not to decrease"),
+    ({"cu_seqlens": offsets(0, 4)}, "cu_q to end at"),
+    ({"cu_seqlens": offsets()}, "cu_q to begin with 0"),
+    ({"cu_seqlens": (offsets(0, 2, 5), offsets(0, 5))}, "cu_q and cu_k of one length, got 3 and 2"),
+    ({"cu_seqlens": (offsets(0, 4, 5), offsets(0, 2, 5)), "is_causal": True}, "queries than keys"),
+]
+
+
+@pytest.mark.parametrize("method", ["auto", "composite"])
+@pytest.mark.parametrize("arguments, text", PACKED_CALLS, ids=[t for _, t in PACKED_CALLS])
+def test_wrong_packed_calls(arguments, text, method):
+    if method == "composite" and "is_causal" in arguments:
+        text = "q.N <= k.N when causal"
+    check(
+        lambda: fastmax.scaled_dot_product_attention(PACKED, PACKED, PACKED, method=method, **arguments), ValueError, text
+    )
+
+
+OTHERS = [
+    (lambda: fastmax.step(X, ONE, ONE, state()), ValueError, "q of 3 dimensions [B, heads, channels], got 4"),
+    (lambda: fastmax.step(ONE, ONE, ONE, X), TypeError, "state a FastmaxState, got Tensor"),
+    (lambda: fastmax.step(ONE, None, ONE, state()), TypeError, "k a Tensor, got NoneType"),
+    (lambda: fastmax.step(ONE, ONE, ONE[..., :3], state()), ValueError, "E == v.D, got 8 and 3"),
+    (lambda: fastmax.step(ONE.double(), ONE, ONE, state()), ValueError, "k of dtype Double, got Float"),
+    (lambda: fastmax.step(ONE, ONE, ONE, state(dtype=torch.float64)), ValueError, "state of dtype Float, got Double"),
+    (lambda: fastmax.step(ONE, ONE, ONE, state(), W), ValueError, "key_weight of 1 dimension [B], got 2"),
+    (lambda: fastmax.attention_weights(X, X, rows=[5]), ValueError, "rows in 0 .. q.N - 1, got 5 of 5"),
+    (lambda: fastmax.attention_weights(X, X, rows=[-1]), ValueError, "rows in 0 .. q.N - 1, got -1 of 5"),
+    (lambda: fastmax.attention_weights(X, X, rows=[0.5]), TypeError, "rows a sequence of ints or None, got float"),
+    (lambda: fastmax.attention_weights(X, X, rows=X), ValueError, "rows of ints, of 1 dimension, got torch.float32 of 4"),
+    (lambda: fastmax.attention_weights(X, X[..., :3]), ValueError, "k.D == q.D, got 3 and 8"),
+    (lambda: fastmax.attention_weights(X, X, key_weight=-W), ValueError, "0 <= key_weight <= 2^40, got -1"),
+    (lambda: FastmaxState.zeros(2, 4, 0, 8), ValueError, "D >= 1, got 0"),
+    (lambda: FastmaxState.zeros(-1, 4, 8, 8), ValueError, "batch >= 0, got -1"),
+    (lambda: FastmaxState.zeros(2, 4, 8.0, 8), TypeError, "D an int, got float"),
+    (lambda: FastmaxState.zeros(2, 4, 8, 8, p=5), ValueError, "p in 1..4, got 5"),
+    (lambda: state(dtype=torch.bfloat16), ValueError, "dtype float32 or float64"),
+    (lambda: state(normalize="max_norm"), ValueError, "normalize 'standardize', 'l2' or 'none' in a state, got max_norm"),
+    (lambda: state(normalize="none", p=1), ValueError, "an explicit scale for odd p"),
+    (lambda: state() + state(p=1), ValueError, "states of one p, scale, normalize and coefficients to add"),
+    (lambda: state() + FastmaxState.zeros(1, 4, 8, 8), ValueError, "states of one size to add"),
+    (lambda: state() + state(dtype=torch.float64), ValueError, "states of one dtype to add"),
+    (lambda: state().update(X[0], X), ValueError, "k of 4 dimensions [B, Hkv, M, D], got 3"),
+    (lambda: state().update(X, X[..., :3]), ValueError, "E == v.D, got 8 and 3"),
+    (lambda: state().update(X[:, :2], X[:, :2]), ValueError, "H == k.H"),
+    (lambda: state().query(X[..., :3]), ValueError, "k.D == q.D, got 8 and 3"),
+    (lambda: state().query(X.double()), ValueError, "initial_state of dtype Double, got Float"),
+    (lambda: state().load_state_dict({}), ValueError, "the entries state, order, D, E, count, scale, normalize"),
+    (lambda: state().load_state_dict({**state().state_dict(), "order": 3}), ValueError, "a state of shape [B, Hkv, 165, 9]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call, kind, text", OTHERS, ids=[t for _, _, t in OTHERS])
+def test_wrong_states_steps_and_rows(call, kind, text):
+    check(call, kind, text)
+
+
+@pytest.mark.parametrize("method", ["auto", "composite"])
+def test_denominators_near_zero(method):
+    """At the paper's scale, p = 1 meets some; the default scale never does, and clamping is for who asks for it."""
+    x = torch.randn(1, 1, 40, 16, generator=torch.Generator().manual_seed(0))
+    options = {"p": 1, "is_causal": True, "method": method}
+    with pytest.raises(ValueError, match="denominators above .* got -?[0-9.]+"):
+        fastmax.scaled_dot_product_attention(x, -x, x, scale=1.0, **options)
+    assert fastmax.scaled_dot_product_attention(x, -x, x, **options).isfinite().all()
+    clamped = fastmax.scaled_dot_product_attention(x, -x, x, scale=1.0, floor="clamp", **options)
+    assert clamped.isfinite().all()
+    o, g, _, smallest = torch.ops.fastmax.forward(x, -x, x, p=1, causal=True, scale=1.0, floor="clamp")
+    assert torch.equal(smallest, (g[0, 0] / torch.arange(1, 41)).min().double())

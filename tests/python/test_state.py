@@ -1,0 +1,155 @@
+"""FastmaxState and step: any split of a sequence is the whole."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+import fastmax
+from fastmax import FastmaxState, reference
+
+sdpa = fastmax.scaled_dot_product_attention
+
+
+def make_tokens(N=12, B=2, H=4, Hkv=2, D=4, E=3, dtype=torch.float64, requires_grad=False):
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.randn(size, dtype=dtype, generator=generator).requires_grad_(requires_grad)
+        for size in ((B, H, N, D), (B, Hkv, N, D), (B, Hkv, N, E))
+    ]
+
+
+def part(tokens, n, n_end):
+    return [x[:, :, n:n_end] for x in tokens]
+
+
+FUNCTIONS = [{}, {"p": 1}, {"p": 3}, {"normalize": "l2", "p": 1}, {"normalize": "none", "scale": 0.2}, {"coefficients": [1, 1, 1]}]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["auto", "composite"])
+@pytest.mark.parametrize("function", FUNCTIONS, ids=str)
+def test_any_split_is_the_whole_with_its_gradient(function, method):
+    tokens = make_tokens(requires_grad=True)
+    options = {"is_causal": True, "enable_gqa": True, "method": method, "floor": "clamp", **function}
+    whole, end = sdpa(*tokens, return_state=True, **options)
+    state, parts = None, []
+    for n, n_end in ((0, 5), (5, 6), (6, 12)):
+        o, state = sdpa(*part(tokens, n, n_end), initial_state=state, return_state=True, **options)
+        parts.append(o)
+    o = torch.cat(parts, 2)
+    assert state.count == 12
+    torch.testing.assert_close(o, whole, rtol=0, atol=1e-12)
+    torch.testing.assert_close(state.tensor, end.tensor, rtol=0, atol=1e-12)
+    loss = o.sin().sum() + state.tensor.cos().sum()
+    expected = whole.sin().sum() + end.tensor.cos().sum()
+    for ours, true in zip(torch.autograd.grad(loss, tokens), torch.autograd.grad(expected, tokens)):
+        torch.testing.assert_close(ours, true, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=str)
+def test_steps_are_the_causal_pass(function):
+    q, k, v = make_tokens()
+    whole = reference.attention(q, k, v, is_causal=True, **function)
+    state = FastmaxState.zeros(2, 2, 4, 3, dtype=torch.float64, **function)
+    for n in range(12):
+        before = state.tensor._version
+        o = fastmax.step(q[:, :, n], k[:, :, n], v[:, :, n], state)
+        torch.testing.assert_close(o, whole[:, :, n], rtol=0, atol=1e-11)
+        assert state.tensor._version > before  # autograd knows that it was written to
+    assert state.count == 12
+
+
+def test_a_step_with_weights_and_of_16_bits():
+    q, k, v = make_tokens(N=2)
+    weight = torch.tensor([[1, 0], [0.5, 2]], dtype=torch.float64)
+    state = FastmaxState.zeros(2, 2, 4, 3, dtype=torch.float64)
+    for n in range(2):
+        o = fastmax.step(q[:, :, n], k[:, :, n], v[:, :, n], state, weight[:, n])
+    expected = reference.attention(q, k, v, key_weight=weight, is_causal=True)
+    torch.testing.assert_close(o, expected[:, :, 1], rtol=0, atol=1e-12)
+    half = FastmaxState.zeros(2, 2, 4, 3)
+    o = fastmax.step(*(x[:, :, 0].bfloat16() for x in (q, k, v)), half)
+    assert o.dtype == torch.bfloat16 and half.tensor.dtype == torch.float32
+    with torch.inference_mode():
+        fastmax.step(*(x[:, :, 0].bfloat16() for x in (q, k, v)), FastmaxState.zeros(2, 2, 4, 3))
+
+
+def test_states_add_in_any_order_and_answer_queries():
+    q, k, v = make_tokens()
+    expected = reference.attention(q, k, v)
+    parts = [
+        FastmaxState.zeros(2, 2, 4, 3, dtype=torch.float64).update(k[:, :, n:n_end], v[:, :, n:n_end])
+        for n, n_end in ((0, 3), (3, 10), (10, 12))
+    ]
+    for order in ((0, 1, 2), (2, 0, 1)):
+        merged = parts[order[0]] + parts[order[1]] + parts[order[2]]
+        assert merged.count == 12
+        torch.testing.assert_close(merged.query(q), expected, rtol=0, atol=1e-12)
+    weight = (torch.arange(12) < 5).to(torch.float64).expand(2, 12)
+    weighted = FastmaxState.zeros(2, 2, 4, 3, dtype=torch.float64).update(k, v, weight)
+    torch.testing.assert_close(
+        weighted.query(q), reference.attention(q, k[:, :, :5], v[:, :, :5]), rtol=0, atol=1e-12
+    )
+
+
+def test_queries_and_updates_are_differentiable():
+    q, k, v = make_tokens(N=5, requires_grad=True)
+    o = FastmaxState.zeros(2, 2, 4, 3, dtype=torch.float64).update(k, v).query(q)
+    expected = reference.attention(q, k, v)
+    for ours, true in zip(torch.autograd.grad(o.sin().sum(), (q, k, v)), torch.autograd.grad(expected.sin().sum(), (q, k, v))):  # fmt: skip
+        torch.testing.assert_close(ours, true, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=str)
+def test_a_state_is_copied_pickled_saved_and_loaded(function, tmp_path):
+    q, k, v = make_tokens()
+    state = FastmaxState.zeros(2, 2, 4, 3, dtype=torch.float64, **function).update(k, v)
+    state.save(tmp_path / "state.safetensors")
+    loaded = FastmaxState.zeros(1, 1, 1, 1)
+    loaded.load_state_dict(state.state_dict())
+    others = [
+        loaded,
+        FastmaxState.load(tmp_path / "state.safetensors"),
+        pickle.loads(pickle.dumps(state)),
+        copy.deepcopy(state),
+        state.clone(),
+        state.detach(),
+        state.to(torch.float64),
+    ]
+    for other in others:
+        assert torch.equal(other.tensor, state.tensor)
+        assert (other.function, other.D, other.E, other.count) == (state.function, 4, 3, 12)
+        assert torch.equal(other.query(q), state.query(q))
+    state.clone().tensor.zero_()
+    assert state.tensor.any()
+
+
+def test_the_file_is_that_of_the_core(tmp_path):
+    from safetensors import safe_open
+
+    FastmaxState.zeros(1, 2, 4, 3, p=1).save(tmp_path / "state.safetensors")
+    with safe_open(tmp_path / "state.safetensors", framework="pt") as file:
+        assert [*file.keys()] == ["state"] and file.get_tensor("state").shape == (1, 2, 5, 4)
+        assert file.metadata() == {
+            "order": "1", "D": "4", "E": "3", "count": "0", "scale": "0.25", "normalize": "standardize",
+        }  # fmt: skip
+
+
+def test_steps_compile():
+    q, k, v = make_tokens(dtype=torch.float32)
+    state, expected = FastmaxState.zeros(2, 2, 4, 3), FastmaxState.zeros(2, 2, 4, 3)
+
+    def step(q, k, v):
+        return fastmax.step(q, k, v, state)
+
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    for n in range(3):
+        token = [x[:, :, n] for x in (q, k, v)]
+        torch.testing.assert_close(compiled(*token), fastmax.step(*token, expected))
+    torch.testing.assert_close(state.tensor, expected.tensor)
+
+
+def test_repr_says_what_it_is():
+    text = repr(FastmaxState.zeros(1, 2, 4, 3, p=1))
+    assert "D=4" in text and "p=1" in text and "float32" in text
