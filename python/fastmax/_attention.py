@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastmax import _composite
-from fastmax._call import attend, step_in_place
+from fastmax._call import attend, is_transformed, step_in_place
 from fastmax._errors import need, need_type
 from fastmax._operators import operators
 from fastmax._state import FastmaxState
@@ -166,7 +166,7 @@ def attention_weights(
     if rows is not None:
         rows = _row_indices(rows).to(query.device)
     options = {**_function(p, scale, normalize, coefficients), "causal": is_causal}
-    if query.device.type == "cpu":
+    if (query.is_cpu or query.is_meta) and not is_transformed():
         a = operators.attention_weights(query, key, key_weight, rows, **options)
     else:
         a = _composite.attention_weights(query, key, key_weight, rows, **options)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fastmax import _composite
-from fastmax._operators import operators
+from fastmax._operators import autocast, operators
 
 # Where nothing is recorded, the Python code that would record it need not be asked; nor the layers of torch.ops.
 _below_autograd = torch._C._AutoDispatchBelowAutograd
@@ -47,7 +47,9 @@ def attend(
             or (initial_state is not None and initial_state.requires_grad)
         )
     if composite:
-        return _composite.attention(*inputs, **options)
+        if torch.is_autocast_enabled(q.device.type):
+            q, k, v = autocast(q.device.type, q, k, v)
+        return _composite.attention(q, k, v, *inputs[3:], **options)
     if method != "auto":
         options["method"] = method
     if records:

@@ -102,6 +102,28 @@ def _attention(q, k, v, key_weight, initial_state, seed, first, return_state, *,
     return o.to(dtype), g, state if return_state else None, smallest
 
 
+def attention_weights(q, k, key_weight=None, rows=None, *, p=2, scale=None, normalize="standardize", coefficients=None,
+                      causal=False):  # fmt: skip
+    """What torch.ops.fastmax.attention_weights gives without dropout: a_nm = w_m f(s_nm) / g_n."""
+    _check(q, k, k, key_weight, None, p=p, scale=scale, normalize=normalize, coefficients=coefficients, causal=causal)
+    dtype = q.dtype
+    computed = torch.float64 if dtype == torch.float64 else torch.float32
+    (_, H, N, D), (B, Hkv, M, _) = q.shape, k.shape
+    rows = torch.arange(N, device=q.device) if rows is None else rows
+    q_hat = ft.normalized(q.to(computed), normalize)[:, :, rows]
+    k_hat = ft.normalized(k.to(computed), normalize, key_weight).repeat_interleave(H // Hkv, 1)
+    weight = q_hat.new_ones(B, M) if key_weight is None else key_weight
+    weight = weight[:, None, None, :].expand(B, H, len(rows), M)
+    if causal:
+        weight = weight * (torch.arange(M, device=q.device) <= rows[:, None] + (M - N))
+    scale = ft.default_scale(p, D, normalize) if scale is None else scale
+    f = weight * ft.polynomial(scale * q_hat @ k_hat.mT, ft.coefficients_of(p, coefficients))
+    g = f.sum(-1, keepdim=True)
+    if p % 2 == 1 or coefficients is not None:
+        g = torch.maximum(g, _FLOOR[computed] * weight.sum(-1, keepdim=True))
+    return torch.where(g != 0, f / torch.where(g != 0, g, 1), 0).to(dtype)
+
+
 def _check(q, k, v, key_weight, initial_state, **options) -> None:
     """The kernels' own checks, on tensors of these shapes whose memory nobody reads."""
     if torch.compiler.is_compiling():

@@ -152,15 +152,24 @@ torch.library.register_autograd(
 _library = torch.library.Library("fastmax", "IMPL")
 
 
-def _autocast(q, k, v, *rest, **options):
-    dtype = torch.get_autocast_dtype("cpu")
-    q, k, v = (x if x.dtype == torch.float64 else x.to(dtype) for x in (q, k, v))
+def autocast(device: str, *tensors: Tensor) -> list[Tensor]:
+    dtype = torch.get_autocast_dtype(device)
+    return [x if x.dtype == torch.float64 else x.to(dtype) for x in tensors]
+
+
+def _register_autocast(name: str) -> None:
     keys = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
-    with torch._C._ExcludeDispatchKeyGuard(keys):
-        return operators.forward(q, k, v, *rest, **options)
+    operator = getattr(operators, name).default
+
+    def cast_and_call(q, k, v, *rest, **options):
+        with torch._C._ExcludeDispatchKeyGuard(keys):
+            return operator(*autocast("cpu", q, k, v), *rest, **options)
+
+    _library.impl(name, cast_and_call, "AutocastCPU")
 
 
-_library.impl("forward", _autocast, "AutocastCPU")
+_register_autocast("forward")
+_register_autocast("step")
 
 
 def _step_in_place(keys, q, k, v, state, *rest, **options):

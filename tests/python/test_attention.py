@@ -168,6 +168,13 @@ def test_attention_weights_are_what_is_applied(options):
     torch.testing.assert_close(a.sum(-1), torch.ones(2, 4, 3, dtype=a.dtype), rtol=0, atol=1e-13)
     assert torch.equal(a, fastmax.attention_weights(q, k, **options)[:, :, [7, 0, 3]])
     torch.testing.assert_close(a, reference.attention_weights(q, k, **options)[:, :, [7, 0, 3]], rtol=0, atol=1e-13)
+    batched = torch.func.vmap(lambda q, k: fastmax.attention_weights(q, k, rows=[7, 0, 3], **{**options, "key_weight": None}))
+    torch.testing.assert_close(
+        batched(q[None], k[None])[0],
+        fastmax.attention_weights(q, k, rows=[7, 0, 3], **{**options, "key_weight": None}),
+        rtol=0,
+        atol=1e-13,
+    )
     assert fastmax.attention_weights(q[0].bfloat16(), k[0].bfloat16()).shape == (4, 9, 12)
     assert fastmax.attention_weights(q, k, rows=[]).shape == (2, 4, 0, 12)
 
@@ -262,8 +269,12 @@ def test_the_composite_path_compiles_too():
 
 def test_autocast_and_checkpointing():
     inputs = make_inputs(Hkv=4, dtype=torch.float32, requires_grad=True)
+    for method in ("auto", "composite"):
+        with torch.autocast("cpu", torch.bfloat16):
+            o = sdpa(inputs[0].bfloat16(), *inputs[1:], is_causal=True, method=method)
+        assert o.dtype == torch.bfloat16
     with torch.autocast("cpu", torch.bfloat16):
-        o = sdpa(*inputs, is_causal=True, p=2)
+        o = fastmax.step(*(x[:, :, 0] for x in inputs), fastmax.FastmaxState.zeros(2, 4, 4, 3))
     assert o.dtype == torch.bfloat16
 
     def drop(q, k, v):

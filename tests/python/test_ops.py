@@ -225,6 +225,26 @@ def test_empty_sizes_are_legal():
         assert not any(x.any() for x in torch.autograd.grad(o.sum(), inputs))
 
 
+@pytest.mark.parametrize("dropout", ["quadratic", "standard", "token"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_weights_with_dropout_are_what_forward_applies(dropout, causal):
+    q, k, v = make_inputs((2, 4, 2, 9, 12, 4, 3))
+    weight, seed = make_weight(2, 12), torch.tensor(11)
+    options = {"dropout_p": 0.4, "dropout": dropout, "causal": causal}
+    a = ops.attention_weights(q, k, weight, None, seed, **options)
+    o, *_ = ops.forward(q, k, v, weight, None, None, None, seed, **options)
+    torch.testing.assert_close(a @ v.repeat_interleave(2, 1), o, rtol=0, atol=1e-13)
+
+
+def test_what_nobody_asked_for_is_none():
+    inputs = make_inputs((1, 1, 1, 5, 5, 4, 4))
+    o, g, final_state, smallest = ops.forward(*inputs)
+    assert final_state is None and smallest is None
+    assert ops.backward(o, None, o, g, *inputs)[3] is None
+    *_, final_state, smallest = ops.forward(*inputs, p=1, return_state=True)
+    assert final_state.shape == (1, 1, 5, 5) and smallest > 0
+
+
 def test_plan_says_why_and_targets_are_named():
     q, k, v = make_inputs((1, 1, 1, 64, 64, 8, 8), torch.float32)
     for backward in (False, True):
