@@ -42,25 +42,29 @@ void fill_zero(const BhndView<T>& x) {
 
 template <class T>
 std::size_t kernel_workspace(const cpu::ForwardCall<T>& call, Form form, std::size_t threads) {
-  return form == Form::kDirect ? cpu::direct_forward_workspace(call, threads)
-                               : cpu::factorised_forward_workspace(call, threads);
+  return form == Form::kDirect  ? cpu::direct_forward_workspace(call, threads)
+         : cpu::is_linear(call) ? cpu::linear_forward_workspace(call, threads)
+                                : cpu::factorised_forward_workspace(call, threads);
 }
 template <class T>
 std::size_t kernel_workspace(const cpu::BackwardCall<T>& call, Form form, std::size_t threads) {
-  return form == Form::kDirect ? cpu::direct_backward_workspace(call, threads)
-                               : cpu::factorised_backward_workspace(call, threads);
+  return form == Form::kDirect  ? cpu::direct_backward_workspace(call, threads)
+         : cpu::is_linear(call) ? cpu::linear_backward_workspace(call, threads)
+                                : cpu::factorised_backward_workspace(call, threads);
 }
 template <class T>
 void run_kernel(const cpu::ForwardCall<T>& call, Form form, const cpu::Team& team,
                 std::byte* workspace) {
-  form == Form::kDirect ? cpu::direct_forward(call, team, workspace)
-                        : cpu::factorised_forward(call, team, workspace);
+  form == Form::kDirect  ? cpu::direct_forward(call, team, workspace)
+  : cpu::is_linear(call) ? cpu::linear_forward(call, team, workspace)
+                         : cpu::factorised_forward(call, team, workspace);
 }
 template <class T>
 void run_kernel(const cpu::BackwardCall<T>& call, Form form, const cpu::Team& team,
                 std::byte* workspace) {
-  form == Form::kDirect ? cpu::direct_backward(call, team, workspace)
-                        : cpu::factorised_backward(call, team, workspace);
+  form == Form::kDirect  ? cpu::direct_backward(call, team, workspace)
+  : cpu::is_linear(call) ? cpu::linear_backward(call, team, workspace)
+                         : cpu::factorised_backward(call, team, workspace);
 }
 
 template <class T, template <class> class Call, class Args>

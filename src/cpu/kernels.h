@@ -8,6 +8,7 @@
 #include "fastmax/state.h"
 #include "src/cpu/team.h"
 #include "src/denominator.h"
+#include "src/dropout.h"
 #include "src/score.h"
 
 namespace fastmax::cpu {
@@ -72,6 +73,12 @@ void resolve(const Options& options, std::int64_t D, Settings<T>& s) {
   s.coefficients = options.coefficients.value_or(taylor_coefficients(options.p));
 }
 
+/// Kappa alone is the features, all of them kept.
+template <class T>
+bool is_linear(const Settings<T>& s) {
+  return s.p == 1 && !drops_features(s.dropout);
+}
+
 template <class T>
 struct ForwardCall : Settings<T> {
   ForwardArgs<T> args;
@@ -95,8 +102,10 @@ struct WeightsCall : Settings<T> {
 #define FASTMAX_CPU_KERNELS(X)         \
   X(direct_forward, ForwardCall)       \
   X(factorised_forward, ForwardCall)   \
+  X(linear_forward, ForwardCall)       \
   X(direct_backward, BackwardCall)     \
   X(factorised_backward, BackwardCall) \
+  X(linear_backward, BackwardCall)     \
   X(step, StepCall)                    \
   X(attention_weights, WeightsCall)
 

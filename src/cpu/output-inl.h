@@ -30,6 +30,48 @@ HWY_INLINE void add(T* HWY_RESTRICT to, const T* HWY_RESTRICT more, std::size_t 
   for (std::size_t i = 0; i < n; ++i) to[i] += more[i];
 }
 
+/// denominator_floor of kLanes queries from `first` of one head.
+template <class T>
+HWY_INLINE Vec<T> denominator_floors(const Settings<T>& s, const Geometry& shape, std::size_t b,
+                                     std::size_t head, std::size_t first, std::size_t n) {
+  const Tag<T> d;
+  if (!s.floors) return hn::Zero(d);
+  const T* past = s.initial_state.head(static_cast<std::int64_t>(b),
+                                       static_cast<std::int64_t>(head / shape.heads));
+  const auto visible = static_cast<std::size_t>(visible_keys(s, shape, first));
+  auto weight = hn::Set(d, static_cast<T>(visible));
+  if (s.weight_prefix) {
+    const T* prefix = s.weight_prefix + b * (shape.M + 1) + visible;
+    weight = s.causal ? load_n(prefix, n) : hn::Set(d, *prefix);
+  } else if (s.causal) {
+    weight = hn::Add(weight, hn::Iota(d, T{0}));
+  }
+  if (past) weight = hn::Add(weight, hn::Set(d, past[s.initial_state.E]));
+  return hn::Mul(weight, hn::Set(d, kDenominatorFloor<T>));
+}
+
+/// From the sums g of n queries, in units of `leading`, to their denominators g', floored as denominator.h says, and to
+/// the factors leading / g' of their outputs, 0 where nothing is visible. inverse is [kPanel] and ends in zeros; g_out, all of one head's, may be nullptr.
+template <class T>
+HWY_NOINLINE void invert_denominators(const Settings<T>& s, const Geometry& shape, std::size_t b,
+                                      std::size_t head, std::size_t first, std::size_t n,
+                                      const T* g, T* inverse, T* g_out) {
+  const Tag<T> d;
+  const auto leading = hn::Set(d, static_cast<T>(s.score.leading));
+  for (std::size_t j = 0; j < kPanel; j += kLanes<T>) {
+    if (j >= n) {
+      hn::StoreU(hn::Zero(d), d, inverse + j);
+      continue;
+    }
+    const auto floor = denominator_floors(s, shape, b, head, first + j, n - j);
+    auto denominator = hn::Mul(leading, hn::LoadU(d, g + j));
+    denominator = hn::IfThenElse(hn::Lt(denominator, floor), floor, denominator);
+    hn::StoreU(hn::IfThenElseZero(hn::Gt(denominator, hn::Zero(d)), hn::Div(leading, denominator)),
+               d, inverse + j);
+    if (g_out) store_n(denominator, g_out + first + j, n - j);
+  }
+}
+
 /// o = ot / g with both in units of `leading`, floored as denominator.h says; g_out, if wanted,
 /// gets the g' used.
 template <class T>
@@ -37,22 +79,33 @@ HWY_INLINE void write_outputs(const Settings<T>& settings, const Geometry& shape
                               std::size_t head, const T* ot, const T* g, std::size_t first,
                               std::size_t n, Rows<T> o, T* g_out) {
   alignas(64) T inverse[kPanel];
-  const auto leading = static_cast<T>(settings.score.leading);
-  for (std::size_t j = 0; j < n; ++j) {
-    const T floor = settings.denominator_floor(
-        static_cast<std::int64_t>(batch), static_cast<std::int64_t>(head / shape.heads),
-        static_cast<std::int64_t>(shape.M), visible_keys(settings, shape, first + j));
-    const T denominator = std::max(leading * g[j], floor);
-    inverse[j] = denominator > 0 ? leading / denominator : T{0};
-    if (g_out) g_out[first + j] = denominator;
-  }
-  std::fill(inverse + n, inverse + kPanel, T{0});
+  invert_denominators(settings, shape, batch, head, first, n, g, inverse, g_out);
   unpack_plain(ot, shape.E, inverse, n, o.data + static_cast<std::int64_t>(first) * o.stride,
                static_cast<std::size_t>(o.stride));
 }
 
-/// What backward needs of n queries from `first`: u = c_p d_o / g and c = -u . o as panels. Where g
-/// stands at its floor it is a constant and c = 0. scratch: [channels][kPanel].
+/// What turns gradients of n outputs from `first` into u = c_p d_o / g, and 1 where g passes its gradient on: where it
+/// stands at its floor it is a constant. Both [kPanel], ending in zeros.
+template <class T>
+HWY_INLINE void output_factors(const BackwardCall<T>& call, const Geometry& shape, std::size_t b,
+                               std::size_t head, std::size_t first, std::size_t n, T* inverse,
+                               T* through_g) {
+  const Tag<T> d;
+  const T* g = call.args.g.head(static_cast<std::int64_t>(b), static_cast<std::int64_t>(head));
+  const auto zero = hn::Zero(d), one = hn::Set(d, T{1});
+  for (std::size_t j = 0; j < kPanel; j += kLanes<T>) {
+    const std::size_t count = n > j ? n - j : 0;
+    const auto denominator = load_n(g + first + (count ? j : 0), count);
+    const auto floor = count ? denominator_floors(call, shape, b, head, first + j, count) : zero;
+    const auto leading = hn::Set(d, static_cast<T>(call.score.leading));
+    hn::StoreU(hn::IfThenElseZero(hn::Gt(denominator, zero), hn::Div(leading, denominator)), d,
+               inverse + j);
+    hn::StoreU(hn::IfThenElseZero(hn::Gt(denominator, floor), one), d, through_g + j);
+  }
+}
+
+/// What backward needs of n queries from `first`: u = c_p d_o / g and c = -u . o as panels. scratch:
+/// [channels][kPanel].
 template <class T>
 HWY_INLINE void pack_output_gradients(const BackwardCall<T>& call, const Geometry& shape,
                                       std::size_t batch, std::size_t head, std::size_t first,
@@ -62,16 +115,8 @@ HWY_INLINE void pack_output_gradients(const BackwardCall<T>& call, const Geometr
       call.args.d_o.head(static_cast<std::int64_t>(batch), static_cast<std::int64_t>(head));
   const auto o =
       call.args.o.head(static_cast<std::int64_t>(batch), static_cast<std::int64_t>(head));
-  const T* g = call.args.g.head(static_cast<std::int64_t>(batch), static_cast<std::int64_t>(head));
-  alignas(64) T inverse[kPanel] = {}, through_g[kPanel] = {};
-  for (std::size_t j = 0; j < n; ++j) {
-    const T floor = call.denominator_floor(
-        static_cast<std::int64_t>(batch), static_cast<std::int64_t>(head / shape.heads),
-        static_cast<std::int64_t>(shape.M), visible_keys(call, shape, first + j));
-    const T denominator = g[first + j];
-    inverse[j] = denominator > 0 ? static_cast<T>(call.score.leading) / denominator : T{0};
-    through_g[j] = denominator > floor ? T{1} : T{0};
-  }
+  alignas(64) T inverse[kPanel], through_g[kPanel];
+  output_factors(call, shape, batch, head, first, n, inverse, through_g);
   pack_plain(d_o[static_cast<std::int64_t>(first)].data(), static_cast<std::size_t>(d_o.stride), n,
              shape.E, u);
   pack_plain(o[static_cast<std::int64_t>(first)].data(), static_cast<std::size_t>(o.stride), n,

@@ -31,15 +31,32 @@ HWY_INLINE Kappa<T> key_kappa(const Settings<T>& s, const Geometry& shape, std::
           s.unit * (s.key_factor ? s.key_factor[b * shape.Hkv + key_head] : T{1})};
 }
 
+/// Which of n tokens of one head stay.
+template <class T>
+class TokenDropout {
+ public:
+  TokenDropout(const Settings<T>& s, Drawn side, std::size_t b, std::size_t head, std::size_t first,
+               std::size_t n)
+      : drops_(drops_tokens(s.dropout)) {
+    if (!drops_) return;
+    draw_kept(s.dropout, side, s.first_batch + b, head, first, n, keep_);
+    std::fill(keep_ + n, keep_ + kPanel, T{0});
+  }
+  /// [kPanel], or nullptr: all of them.
+  const T* keep() const { return drops_ ? keep_ : nullptr; }
+
+ private:
+  bool drops_;
+  alignas(64) T keep_[kPanel];
+};
+
 template <class T>
 HWY_INLINE void pack_tokens(const Settings<T>& s, const Kappa<T>& kappa, Drawn side,
                             Rows<const T> x, std::size_t b, std::size_t head, std::size_t first,
                             std::size_t n, T* X, T* inverse) {
-  alignas(64) T keep[kPanel] = {};
-  const bool drops = drops_tokens(s.dropout);
-  if (drops) draw_kept(s.dropout, side, s.first_batch + b, head, first, n, keep);
+  const TokenDropout<T> dropout(s, side, b, head, first, n);
   pack_kappa(kappa, x[static_cast<std::int64_t>(first)].data(), static_cast<std::size_t>(x.stride),
-             n, static_cast<std::size_t>(x.D), drops ? keep : nullptr, X, inverse);
+             n, static_cast<std::size_t>(x.D), dropout.keep(), X, inverse);
 }
 
 /// n queries of one head from `first`: kappa to X [dims][kPanel]; inverse as pack_kappa, or nullptr.
