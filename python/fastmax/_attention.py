@@ -112,7 +112,7 @@ def scaled_dot_product_attention(
     o, _, state, _ = attend(query, key, value, key_weight, past, cu_q, cu_k, method, dropout_p, options)
     if len(shape) != 4:
         o = o.reshape(*shape[:-1], o.size(-1))
-    if not return_state:
+    if state is None:
         return o
     count = key.size(2) + (0 if initial_state is None else initial_state.count)
     return o, FastmaxState(state, D=query.size(3), p=p, scale=scale, normalize=normalize,

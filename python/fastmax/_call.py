@@ -25,8 +25,8 @@ def attend(
     method: str,
     dropout_p: float,
     options: dict[str, Any],
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """o, g, final state and smallest denominator, as torch.ops.fastmax.forward gives them.
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """o, g, final state and smallest denominator or None, as torch.ops.fastmax.forward gives them.
 
     Of the options only those that are not at their default are to be given: the dispatcher reads them one by one, and on
     short sequences that is what a call costs.
@@ -47,8 +47,9 @@ def attend(
             or (initial_state is not None and initial_state.requires_grad)
         )
     if composite:
-        if torch.is_autocast_enabled(q.device.type):
-            q, k, v = autocast(q.device.type, q, k, v)
+        device = q.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            q, k, v = autocast(device, q, k, v)
         return _composite.attention(q, k, v, *inputs[3:], **options)
     if method != "auto":
         options["method"] = method

@@ -48,9 +48,12 @@ def attention(
                        return_state, **options)  # fmt: skip
         )
     o, g, states, smallest = zip(*parts)
-    state = torch.cat(states) if return_state else None
-    smallest = None if smallest[0] is None else torch.stack(smallest).amin()
-    return torch.cat(o, 2), torch.cat(g, 2), state, smallest
+    return (
+        torch.cat(o, 2),
+        torch.cat(g, 2),
+        torch.cat(states) if return_state else None,
+        None if smallest[0] is None else torch.stack(smallest).amin(),
+    )
 
 
 def _attention(q, k, v, key_weight, initial_state, seed, first, return_state, *, p=2, scale=None,

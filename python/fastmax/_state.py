@@ -37,9 +37,9 @@ class FastmaxState:
     ):
         self.tensor, self.D, self.E = tensor, D, tensor.size(3) - 1
         self.p, self.normalize, self.count = p, normalize, count
-        has_default = p % 2 == 0 or normalize != "none"
-        default = ft.default_scale(p, D, normalize) if has_default or scale is None else None
-        self.scale = default if scale is None else float(scale)
+        no_default = p % 2 == 1 and normalize == "none" and scale is not None
+        default = math.nan if no_default else ft.default_scale(p, D, normalize)
+        self.scale: float = default if scale is None else float(scale)
         self._own_scale = self.scale != default
         self.coefficients = None if coefficients is None else tuple(map(float, coefficients))
 
@@ -162,7 +162,7 @@ class FastmaxState:
         rows = math.comb(D + p, p)
         need(tensor.dim() == 4 and tensor.shape[2:] == (rows, E + 1), f"a state of shape [B, Hkv, {rows}, {E + 1}] for "
              f"order {p}, D {D} and E {E}", [*tensor.shape])  # fmt: skip
-        self.__init__(
+        loaded = FastmaxState(
             tensor,
             D=D,
             p=p,
@@ -171,6 +171,7 @@ class FastmaxState:
             coefficients=entries.get("coefficients"),
             count=entries["count"],
         )
+        self.__dict__.update(loaded.__dict__)
 
     def save(self, path: str | PathLike) -> None:
         """A safetensors file, as the C++ library writes and reads them. Needs the package safetensors."""

@@ -93,4 +93,6 @@ def attention_weights(query: Tensor, key: Tensor, **options) -> Tensor:
     """The matrix [B, H, N, M] that attention applies to the values, in float64: attention itself of one-hot values."""
     B, Hkv, M, _ = key.shape
     one_hot = torch.eye(M, dtype=torch.float64, device=key.device).expand(B, Hkv, M, M)
-    return attention(query, key, one_hot, **options)
+    a = attention(query, key, one_hot, **options)
+    assert isinstance(a, Tensor)
+    return a

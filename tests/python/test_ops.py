@@ -278,6 +278,14 @@ BAD = [
     (change(k=Q[:, :, :3], v=Q[:, :, :3], causal=True), "q.N <= k.N when causal"),
     (change(q=Q[..., :0], k=Q[..., :0]), "q.D >= 1, got 0"),
     (change(scale=-1.0), "scale > 0 and finite, got -1"),
+    (change(chunk=63), "chunk a multiple of 64 (0: planned), got 63"),
+    (change(chunk=-64), "0 <= chunk < 2^30, got -64"),
+    (change(cu_k=torch.zeros(2).int()), "cu_q with cu_k, got cu_k alone"),
+    (change(cu_q=torch.zeros(2)), "cu_q of dtype Int, got Float"),
+    (change(dropout_p=0.1), "a seed with dropout_p 0.1, got none"),
+    (change(dropout_p=0.1, seed=torch.zeros(1)), "seed an int64 tensor of one element, got Float of 1"),
+    (change(dropout_p=0.1, seed=torch.zeros(2).long()), "seed an int64 tensor of one element, got Long of 2"),
+    (change(initial_state=Q), "initial_state.F == C(D + p, p) = 45, got 5"),
 ]
 
 
@@ -288,6 +296,17 @@ def test_bad_input_is_one_line_that_says_what_came(arguments, text):
     message = str(error.value)
     assert message.startswith("fastmax: need ") and "\n" not in message
     assert text in message
+
+
+def test_a_state_to_write_to_has_no_gaps():
+    state = torch.zeros(2, 4, 45, 18)[..., ::2]
+    with pytest.raises(ValueError, match="a contiguous state, got one with gaps"):
+        ops.step(Q[:, :, :1], Q[:, :, :1], Q[:, :, :1], state)
+
+
+def test_a_plan_is_of_one_sequence():
+    with pytest.raises(ValueError, match="a plan of one sequence, got cu_q"):
+        ops.plan(Q[:1], Q[:1], Q[:1], None, None, torch.tensor([0, 5], dtype=torch.int32))
 
 
 @pytest.mark.parametrize("causal", [False, True])
