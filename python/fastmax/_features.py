@@ -79,10 +79,13 @@ def features(k: Tensor, p: int) -> Tensor:
     return phi
 
 
-@torch.compiler.assume_constant_result
 def _degrees_and_counts(p: int, K: int) -> tuple[list[int], list[float]]:
     """Of each feature the degree l, indices that are not 0, and l! / prod n_j!, the orders they can come in."""
     return _count_once(p, K)
+
+
+# What torch.compiler.assume_constant_result does, without importing the compiler, which takes more than a second.
+_degrees_and_counts._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,6 +1,9 @@
 """fastmax.scaled_dot_product_attention against the definition, fastmax.reference, and against what PyTorch promises."""
 
 import inspect
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -306,6 +309,14 @@ def test_export_inference_meta_and_deterministic():
         assert torch.equal(sdpa(q, k, v, is_causal=True), expected)
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_the_import_brings_no_compiler():
+    """torch._dynamo alone takes more than a second."""
+    program = "import sys, torch, fastmax; print('torch._dynamo' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                            capture_output=True, text=True, check=True)  # fmt: skip
+    assert result.stdout.strip() == "False"
 
 
 def test_info_names_what_runs():
