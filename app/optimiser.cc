@@ -2,10 +2,33 @@
 
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
+
 namespace fastmax::app {
 
-AdamW::AdamW(const Named& parameters, const AdamWConfig& config) : config_(config) {
+namespace {
+
+std::vector<at::Tensor> pick(const std::vector<at::Tensor>& from,
+                             const std::vector<std::size_t>& members) {
+  std::vector<at::Tensor> picked;
+  for (const std::size_t i : members) picked.push_back(from[i]);
+  return picked;
+}
+
+}  // namespace
+
+AdamW::AdamW(const Named& parameters, const AdamWConfig& config,
+             const std::map<std::string, double>& rates)
+    : config_(config) {
   for (const auto& [name, weight] : parameters) {
+    const auto rate = rates.find(name);
+    const Group alike =
+        rate == rates.end() ? Group{1, config.weight_decay, {}} : Group{rate->second, 0, {}};
+    auto group = std::find_if(groups_.begin(), groups_.end(), [&](const Group& g) {
+      return g.rate == alike.rate && g.weight_decay == alike.weight_decay;
+    });
+    if (group == groups_.end()) group = groups_.insert(group, alike);
+    group->members.push_back(names_.size());
     names_.push_back(name);
     weights_.push_back(weight);
     first_.push_back(at::zeros_like(weight));
@@ -28,9 +51,12 @@ double AdamW::step(double learning_rate) {
   if (config_.clip > 0 && norm > config_.clip) at::_foreach_mul_(gradients, config_.clip / norm);
 
   at::_foreach_add_(steps_, 1);
-  at::_fused_adamw_(weights_, gradients, first_, second_, {}, steps_, learning_rate, config_.beta1,
-                    config_.beta2, config_.weight_decay, config_.epsilon, /*amsgrad=*/false,
-                    /*maximize=*/false);
+  for (const Group& group : groups_) {
+    const auto of = [&](const std::vector<at::Tensor>& all) { return pick(all, group.members); };
+    at::_fused_adamw_(of(weights_), of(gradients), of(first_), of(second_), {}, of(steps_),
+                      group.rate * learning_rate, config_.beta1, config_.beta2, group.weight_decay,
+                      config_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
+  }
   for (at::Tensor& weight : weights_) weight.mutable_grad().reset();
   return norm;
 }

@@ -7,6 +7,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,7 +23,9 @@ struct AdamWConfig {
 class AdamW {
  public:
   using Named = std::vector<std::pair<std::string, at::Tensor>>;
-  AdamW(const Named& parameters, const AdamWConfig& config);
+  /// Weights in `rates` learn at that multiple of the learning rate, and do not decay.
+  AdamW(const Named& parameters, const AdamWConfig& config,
+        const std::map<std::string, double>& rates = {});
 
   /// One update from the gradients the weights hold, which are then cleared. Returns the gradient's
   /// norm before clipping.
@@ -37,6 +40,11 @@ class AdamW {
   AdamWConfig config_;
   std::vector<std::string> names_;
   std::vector<at::Tensor> weights_, first_, second_, steps_;
+  struct Group {  // of weights that learn alike: their places above
+    double rate, weight_decay;
+    std::vector<std::size_t> members;
+  };
+  std::vector<Group> groups_;
 };
 
 }  // namespace fastmax::app

@@ -41,6 +41,26 @@ TEST(AdamW, FollowsTheFormula) {
   EXPECT_EQ(optimiser.steps(), 5);
 }
 
+TEST(AdamW, GivesSomeWeightsAnotherRateAndNoDecay) {
+  const AdamWConfig config{.weight_decay = 0.1, .clip = 0};
+  AdamWConfig without_decay = config;
+  without_decay.weight_decay = 0;
+  const at::Tensor a = weight_of(1.5), fast = weight_of(1.5), b = weight_of(-2);
+  AdamW optimiser({{"a", a}, {"fast", fast}, {"b", b}}, config, {{"fast", 10}});
+  ByHand hand_a{.config = config, .w = 1.5}, hand_fast{.config = without_decay, .w = 1.5},
+      hand_b{.config = config, .w = -2};
+  for (const double g : {0.3, -1.2, 0.05}) {
+    for (const at::Tensor& w : {a, fast, b}) w.mutable_grad() = at::full({1}, g);
+    optimiser.step(0.01);
+    hand_a.step(g, 0.01);
+    hand_fast.step(g, 0.1);
+    hand_b.step(g, 0.01);
+    EXPECT_NEAR(a.item<double>(), hand_a.w, 1e-6);
+    EXPECT_NEAR(fast.item<double>(), hand_fast.w, 1e-6);
+    EXPECT_NEAR(b.item<double>(), hand_b.w, 1e-6);
+  }
+}
+
 TEST(AdamW, ClipsTheWholeGradientByItsNorm) {
   const AdamWConfig config{.weight_decay = 0, .clip = 1};
   const at::Tensor a = weight_of(0), b = weight_of(0);
