@@ -8,6 +8,7 @@
 #include "app/error.h"
 #include "app/files.h"
 #include "app/plot.h"
+#include "app/recipe_check.h"
 #include "app/run_dir.h"
 #include "app/task.h"
 #include "app/train.h"
@@ -131,6 +132,7 @@ ordered_json compare(const Recipe& recipe, const std::vector<std::string>& atten
                      const std::vector<std::int64_t>& seeds, const fs::path& out) {
   const fs::path plot = out / "loss.svg";
   require_plot(plot.string());
+  for (const std::string& attention : attentions) with_attention(recipe, attention);
   const auto task = load_task(recipe);  // damaged data stops it all before the first run
   ordered_json comparison = {{"task", recipe.task}, {"baselines", ordered_json::object()}};
   for (const auto& [name, accuracy] : task->baselines()) comparison["baselines"][name] = accuracy;
@@ -141,8 +143,7 @@ ordered_json compare(const Recipe& recipe, const std::vector<std::string>& atten
   for (const std::string& attention : attentions) {
     std::vector<ordered_json> results;
     for (const std::int64_t seed : seeds) {
-      Recipe mine = recipe;
-      mine.model.attention = attention;
+      Recipe mine = with_attention(recipe, attention);
       mine.seed = seed;
       const RunDir dir = run_dir(out, attention, seed);
       std::string label = attention + std::string(width - attention.size(), ' ');

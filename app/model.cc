@@ -2,38 +2,23 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 
-#include <algorithm>
 #include <cmath>
 
-#include "fastmax/fastmax.h"
-#include "torch_ops/autograd.h"
+#include "app/convolution.h"
+#include "app/dropout.h"
+#include "app/positions.h"
 
 namespace fastmax::app {
 namespace {
 
 constexpr double kEmbeddingSpread = 0.02;
 constexpr std::int64_t kHidden = 128;  // of the classifier
-
-int fastmax_order(const std::string& attention) {
-  const auto& names = attention_names();
-  require_name("attention", names, attention);
-  return static_cast<int>(std::find(names.begin(), names.end(), attention) - names.begin());
-}
+// A scale moves by powers of two where a weight moves by hundredths.
+constexpr double kScaleRate = 10;
 
 }  // namespace
 
-std::optional<double> resolve_scale(const std::string& scale, int p, std::int64_t D) {
-  if (scale == "default") return std::nullopt;
-  const double d = static_cast<double>(D);
-  const bool root = scale == "1/sqrt(D)";
-  if (!root && scale != "1/D") return std::stod(scale);
-  const double asked = root ? 1 / std::sqrt(d) : 1 / d;
-  return p % 2 ? std::min(asked, fastmax::default_scale(p, D)) : asked;
-}
-
-Model::Model(const ModelConfig& config, std::uint64_t seed)
-    : config_(config), order_(fastmax_order(config.attention)) {
-  if (order_) scale_ = resolve_scale(config.scale, order_, config.dim / config.heads);
+Model::Model(const ModelConfig& config, std::uint64_t seed) : config_(config), attention_(config) {
   const at::Generator random = at::detail::createCPUGenerator(seed);
 
   const auto add = [&](const std::string& name, const at::Tensor& weight) {
@@ -48,21 +33,34 @@ Model::Model(const ModelConfig& config, std::uint64_t seed)
     weight = add(name + ".weight", at::ones({config.dim}));
     bias = add(name + ".bias", at::zeros({config.dim}));
   };
-  // As torch.nn.Linear: everything uniform within 1 / sqrt(inputs).
+  // As torch.nn.Linear and Conv1d: everything uniform within 1 / sqrt(inputs).
+  const auto uniform = [&](const std::string& name, at::IntArrayRef shape, std::int64_t inputs) {
+    const double bound = 1 / std::sqrt(static_cast<double>(inputs));
+    return add(name, at::empty(shape).uniform_(-bound, bound, random));
+  };
   const auto linear = [&](const std::string& name, std::int64_t inputs, std::int64_t outputs,
                           at::Tensor& weight, at::Tensor& bias) {
-    const double bound = 1 / std::sqrt(static_cast<double>(inputs));
-    weight = add(name + ".weight", at::empty({outputs, inputs}).uniform_(-bound, bound, random));
-    bias = add(name + ".bias", at::empty({outputs}).uniform_(-bound, bound, random));
+    weight = uniform(name + ".weight", {outputs, inputs}, inputs);
+    bias = uniform(name + ".bias", {outputs}, inputs);
   };
 
   token_ = embedding("token.weight", config.vocabulary);
-  position_ = embedding("position.weight", config.length);
+  if (config.positions == "learned") position_ = embedding("position.weight", config.length);
+  if (config.positions == "sinusoidal") {  // as large as learned ones are in the beginning
+    position_ = sinusoids(config.length, config.dim, kEmbeddingSpread);
+  }
   for (std::int64_t i = 0; i < config.layers; ++i) {
     const std::string name = "layers." + std::to_string(i) + ".";
     Layer& layer = layers_.emplace_back();
     norm(name + "norm1", layer.norm1_weight, layer.norm1_bias);
+    if (const std::int64_t width = config.convolution; width > 0) {
+      layer.convolution = uniform(name + "convolution.weight", {config.dim, 1, width}, width);
+    }
     linear(name + "qkv", config.dim, 3 * config.dim, layer.qkv_weight, layer.qkv_bias);
+    if (config.scale_learnable) {
+      layer.scale_factor = add(name + "scale_factor", at::ones({config.heads}));
+      rates_[name + "scale_factor"] = kScaleRate;
+    }
     linear(name + "out", config.dim, config.dim, layer.out_weight, layer.out_bias);
     norm(name + "norm2", layer.norm2_weight, layer.norm2_bias);
     linear(name + "mlp1", config.dim, config.mlp, layer.mlp1_weight, layer.mlp1_bias);
@@ -83,26 +81,26 @@ std::int64_t Model::parameter_count() const {
   return count;
 }
 
-at::Tensor Model::attend(const Layer& layer, const at::Tensor& x,
-                         const at::Tensor& key_weight) const {
-  const std::int64_t B = x.size(0), N = x.size(1), H = config_.heads, D = config_.dim / H;
-  const bool causal = config_.classes == 0;
-  // q, k and v stay where the projection wrote them: [B, N, 3, H, D] seen as three [B, H, N, D].
-  const auto qkv = at::linear(x, layer.qkv_weight, layer.qkv_bias).view({B, N, 3, H, D}).unbind(2);
-  const at::Tensor q = qkv[0].transpose(1, 2), k = qkv[1].transpose(1, 2),
-                   v = qkv[2].transpose(1, 2);
-  at::Tensor o;
-  if (order_ == 0) {
-    std::optional<at::Tensor> mask;
-    if (key_weight.defined()) mask = (key_weight > 0).view({B, 1, 1, N});
-    o = at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0, causal);
-  } else {
-    std::optional<at::Tensor> weight;
-    if (key_weight.defined()) weight = key_weight;
-    o = torch_ops::attention(q, k, v, weight, {.p = order_, .scale = scale_, .causal = causal});
-  }
-  return at::linear(o.transpose(1, 2).reshape({B, N, config_.dim}), layer.out_weight,
-                    layer.out_bias);
+at::Tensor Model::embed(const at::Tensor& tokens, std::int64_t first) const {
+  const at::Tensor x = at::embedding(token_, tokens);
+  return position_.defined() ? x + position_.narrow(0, first, tokens.size(1)) : x;
+}
+
+at::Tensor Model::mix(const Layer& layer, const at::Tensor& h, const at::Tensor& key_weight,
+                      Past::Layer* past) const {
+  const std::int64_t width = config_.convolution;
+  if (width == 0) return h;
+  if (past) return convolve_on(h, layer.convolution, past->recent);
+  const std::int64_t before = config_.causal() ? width - 1 : width / 2;
+  return convolve(h, layer.convolution, before, key_weight);
+}
+
+Heads Model::project(const Layer& layer, const at::Tensor& h) const {
+  // q, k and v stay where the projection wrote them: [B, N, 3, H, D] seen as three [B, N, H, D].
+  const auto qkv = at::linear(h, layer.qkv_weight, layer.qkv_bias)
+                       .view({h.size(0), h.size(1), 3, config_.heads, config_.head_size()})
+                       .unbind(2);
+  return {qkv[0], qkv[1], qkv[2], layer.scale_factor};
 }
 
 at::Tensor Model::pool(const at::Tensor& x, const at::Tensor& key_weight) const {
@@ -113,28 +111,63 @@ at::Tensor Model::pool(const at::Tensor& x, const at::Tensor& key_weight) const 
   return key_weight.defined() ? sum / key_weight.sum(1, /*keepdim=*/true) : sum / N;
 }
 
-at::Tensor Model::forward(const at::Tensor& tokens, const at::Tensor& key_weight,
-                          bool training) const {
-  const std::int64_t N = tokens.size(1);
-  const auto drop = [&](const at::Tensor& x) {
-    return config_.dropout > 0 ? at::dropout(x, config_.dropout, training) : x;
-  };
-  const auto norm = [&](const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-    return at::layer_norm(x, {config_.dim}, weight, bias);
-  };
+at::Tensor Model::norm(const at::Tensor& x, const at::Tensor& weight,
+                       const at::Tensor& bias) const {
+  return at::layer_norm(x, {config_.dim}, weight, bias);
+}
 
-  at::Tensor x = drop(at::embedding(token_, tokens) + position_.narrow(0, 0, N));
-  for (const Layer& layer : layers_) {
-    x = x + drop(attend(layer, norm(x, layer.norm1_weight, layer.norm1_bias), key_weight));
+// The tokens after the last layer, [B, N, dim].
+at::Tensor Model::read(const at::Tensor& tokens, const at::Tensor& key_weight, bool training,
+                       Past* past) const {
+  const std::int64_t first = past ? past->tokens : 0;
+  const bool drops = training && config_.dropout > 0;
+  const auto add = [&](const at::Tensor& x, const at::Tensor& z) {  // x + dropout(z)
+    return drops ? add_dropped(x, z, config_.dropout, draw_seed()) : x + z;
+  };
+  const auto drop = [&](const at::Tensor& z) {
+    return drops ? add_dropped({}, z, config_.dropout, draw_seed()) : z;
+  };
+  at::Tensor x = drop(embed(tokens, first));
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const Layer& layer = layers_[i];
+    Past::Layer* kept = past ? &past->layers[i] : nullptr;
+    const at::Tensor h =
+        mix(layer, norm(x, layer.norm1_weight, layer.norm1_bias), key_weight, kept);
+    const Heads heads = project(layer, h);
+    const at::Tensor o = kept ? attention_.extend(heads, kept->state, first)
+                              : attention_(heads, key_weight, training);
+    x = add(x, at::linear(o, layer.out_weight, layer.out_bias));
     const at::Tensor inner = at::gelu(at::linear(norm(x, layer.norm2_weight, layer.norm2_bias),
                                                  layer.mlp1_weight, layer.mlp1_bias));
-    x = x + drop(at::linear(drop(inner), layer.mlp2_weight, layer.mlp2_bias));
+    x = add(x, at::linear(drop(inner), layer.mlp2_weight, layer.mlp2_bias));
   }
-  x = norm(x, norm_weight_, norm_bias_);
+  if (past) past->tokens += tokens.size(1);
+  return x;
+}
+
+at::Tensor Model::forward(const at::Tensor& tokens, const at::Tensor& key_weight,
+                          bool training) const {
+  at::Tensor x = norm(read(tokens, key_weight, training, nullptr), norm_weight_, norm_bias_);
   if (config_.classes > 0) {
     x = at::relu(at::linear(pool(x, key_weight), hidden_weight_, hidden_bias_));
   }
   return at::linear(x, head_weight_, head_bias_);
+}
+
+Past Model::empty_past(std::int64_t B) const {
+  Past past;
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    Past::Layer& layer = past.layers.emplace_back();
+    layer.state = attention_.empty_state(B);
+    if (config_.convolution > 0)
+      layer.recent = at::zeros({B, config_.convolution - 1, config_.dim});
+  }
+  return past;
+}
+
+at::Tensor Model::next(const at::Tensor& tokens, Past& past) const {
+  const at::Tensor last = read(tokens, {}, /*training=*/false, &past).select(1, -1);
+  return at::linear(norm(last, norm_weight_, norm_bias_), head_weight_, head_bias_);
 }
 
 }  // namespace fastmax::app

@@ -17,6 +17,20 @@ const std::vector<std::string>& attention_names() {
   return names;
 }
 
+const std::vector<std::string>& attention_names_in_recipes() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all = attention_names();
+    all.insert(all.begin() + 1, "fastmax");
+    return all;
+  }();
+  return names;
+}
+
+const std::vector<std::string>& normalize_names() {
+  static const std::vector<std::string> names = {"standardize", "l2", "none", "max_norm"};
+  return names;
+}
+
 std::string listed(const std::vector<std::string>& names) {
   std::string all;
   for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;

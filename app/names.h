@@ -11,6 +11,12 @@ const std::vector<std::string>& task_names();
 /// softmax, fastmax1 .. fastmax4: a Fastmax stands at the index of its order.
 const std::vector<std::string>& attention_names();
 
+/// The same and "fastmax", whose order is another key's.
+const std::vector<std::string>& attention_names_in_recipes();
+
+/// standardize, l2, none, max_norm: in the order of the core's Normalize.
+const std::vector<std::string>& normalize_names();
+
 /// "a, b, c".
 std::string listed(const std::vector<std::string>& names);
 

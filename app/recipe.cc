@@ -11,6 +11,7 @@
 
 #include "app/error.h"
 #include "app/files.h"
+#include "app/recipe_check.h"
 #include "app/recipe_keys.h"
 
 namespace fastmax::app {
@@ -84,7 +85,6 @@ std::string describe(const toml::node& node) {
 
 std::string expectation(const Range& range, bool whole) {
   const std::string kind = whole ? "an integer" : "a number";
-  if (range.least == range.most) return "only " + number(range.least) + " so far";
   return kind + " from " + number(range.least) + " to " + number(range.most);
 }
 
@@ -227,8 +227,22 @@ class Reader {
     return std::find(rule.words.begin(), rule.words.end(), value) != rule.words.end();
   }
 
+  bool accept(const char*, const toml::node& node, bool& value, const Flag&) const {
+    const auto* x = node.as_boolean();
+    if (x) value = **x;
+    return x;
+  }
+  bool accept(const char* path, const toml::node& node, std::int64_t& value,
+              const Shorthand& rule) const {
+    return accept(path, node, value, rule.range);
+  }
+
   static std::string expected(std::int64_t, const Range& range) { return expectation(range, true); }
   static std::string expected(double, const Range& range) { return expectation(range, false); }
+  static std::string expected(std::int64_t, const Shorthand& rule) {
+    return expectation(rule.range, true);
+  }
+  static std::string expected(bool, const Flag&) { return "true or false"; }
   static std::string expected(const std::string&, const Text&) { return "a string"; }
   static std::string expected(const std::string&, const OneOf& rule) {
     return (rule.names.size() == 1 ? "" : "one of ") + listed(rule.names);
@@ -240,16 +254,29 @@ class Reader {
   // What depends on more than one key.
   void finish(Recipe& r) const {
     if (r.task.empty()) fail("task", "expected one of " + listed(task_names()) + ", got nothing");
-    if (r.model.dim % r.model.heads != 0) {
-      fail("model.heads",
-           text("expected a divisor of model.dim = ", r.model.dim, ", got ", r.model.heads));
-    }
+    name_order(r.model);
     if (r.task == "textfile" && r.data.path.empty()) {
       fail("data.path", "expected the text file to learn (--set data.path=FILE), got nothing");
     }
     if (r.data.length == 0) {
       r.data.length = r.task == "textfile" ? 128 : r.data.variant == "short" ? 64 : 2000;
     }
+    if (const auto found = contradiction(r)) fail(found->path, found->what);
+  }
+
+  // "fastmax" with p, 2 unless given, is "fastmaxP"; beside such a name p may only repeat it.
+  void name_order(Recipe::ModelKeys& model) const {
+    const bool order_is_free =
+        model.attention == "fastmax" || !root_.at_path("model.attention").node();
+    if (order_is_free) {
+      model.attention = "fastmax" + std::to_string(model.p ? model.p : 2);
+    } else if (model.p && model.attention == "softmax") {
+      fail("model.p", text("expected none beside model.attention = \"softmax\", got ", model.p));
+    } else if (model.p && model.attention != "fastmax" + std::to_string(model.p)) {
+      fail("model.p", text("expected the order in model.attention = \"", model.attention,
+                           "\" (\"fastmax\" takes any), got ", model.p));
+    }
+    model.p = 0;
   }
 
   std::string name_;
@@ -273,12 +300,17 @@ std::string write_recipe(const Recipe& recipe) {
   std::ostringstream out;
   std::string open;
   for_each_key(recipe, [&](const std::string& path, const auto& value, const auto& rule) {
+    using Value = std::decay_t<decltype(value)>;
+    using Rule = std::decay_t<decltype(rule)>;
+    if constexpr (std::is_same_v<Rule, Shorthand>) return;
     const std::size_t dot = path.find('.');
     const std::string group = dot == std::string::npos ? "" : path.substr(0, dot);
     if (group != open) out << "\n[" << (open = group) << "]\n";
     out << (dot == std::string::npos ? path : path.substr(dot + 1)) << " = ";
-    if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::string>) {
-      constexpr bool kMayBeNumber = std::is_same_v<std::decay_t<decltype(rule)>, NumberOr>;
+    if constexpr (std::is_same_v<Value, bool>) {
+      out << (value ? "true" : "false");
+    } else if constexpr (std::is_same_v<Value, std::string>) {
+      constexpr bool kMayBeNumber = std::is_same_v<Rule, NumberOr>;
       if (kMayBeNumber && as_number(value)) {
         out << value;
       } else {

@@ -15,12 +15,17 @@ struct Recipe {
 
   struct ModelKeys {
     std::string attention = "fastmax2";
+    std::int64_t p = 0;  ///< only to be read: attention = "fastmax" and p = 3 become "fastmax3"
     std::int64_t layers = 2, heads = 2, dim = 64, mlp = 128;
     double dropout = 0;  ///< after the embedding, attention and MLP, and inside the MLP
     std::string scale =
         "default";  ///< of Fastmax's score: "default", "1/sqrt(D)", "1/D" or a number
-    std::int64_t convolution = 0;       ///< only 0 exists
-    std::string positions = "learned";  ///< only "learned" exists
+    bool scale_learnable = false;           ///< times a learnt factor per head
+    std::string normalize = "standardize";  ///< "standardize", "l2", "none", "max_norm": Fastmax's
+    double attention_dropout = 0;           ///< Fastmax drops by the mode, softmax its weights
+    std::string attention_dropout_mode = "quadratic";  ///< "quadratic", "standard" or "token"
+    std::int64_t convolution = 0;       ///< width of the convolution before q, k and v; 0: none
+    std::string positions = "learned";  ///< "learned", "sinusoidal", "rotary" or "none"
     std::string pool =
         "tokens";  ///< the mean over real tokens, or "padded": divided by data.length
   } model;

@@ -15,6 +15,10 @@ struct Range {
 struct OneOf {
   std::vector<std::string> names;
 };
+struct Flag {};     // true or false
+struct Shorthand {  // read, then said by other keys: never written
+  Range range;
+};
 struct Text {};    // any string
 struct NumberOr {  // a positive number, or one of these words
   std::vector<std::string> words;
@@ -26,15 +30,21 @@ void for_each_key(R& r, Visit&& key) {
   const Range count{1, 1e9}, size{1, 65536}, counter{0, 1e9}, fraction{0, 1};
   key("task", r.task, OneOf{task_names()});
   key("seed", r.seed, Range{0, 9.007e15});
-  key("model.attention", r.model.attention, OneOf{attention_names()});
+  key("model.attention", r.model.attention, OneOf{attention_names_in_recipes()});
+  key("model.p", r.model.p, Shorthand{{1, 4}});
   key("model.layers", r.model.layers, Range{1, 1000});
   key("model.heads", r.model.heads, size);
   key("model.dim", r.model.dim, size);
   key("model.mlp", r.model.mlp, size);
   key("model.dropout", r.model.dropout, Range{0, 0.99});
   key("model.scale", r.model.scale, NumberOr{{"default", "1/sqrt(D)", "1/D"}});
-  key("model.convolution", r.model.convolution, Range{0, 0});
-  key("model.positions", r.model.positions, OneOf{{"learned"}});
+  key("model.scale_learnable", r.model.scale_learnable, Flag{});
+  key("model.normalize", r.model.normalize, OneOf{normalize_names()});
+  key("model.attention_dropout", r.model.attention_dropout, Range{0, 0.99});
+  key("model.attention_dropout_mode", r.model.attention_dropout_mode,
+      OneOf{{"quadratic", "standard", "token"}});
+  key("model.convolution", r.model.convolution, Range{0, 1024});
+  key("model.positions", r.model.positions, OneOf{{"learned", "sinusoidal", "rotary", "none"}});
   key("model.pool", r.model.pool, OneOf{{"tokens", "padded"}});
   key("train.steps", r.train.steps, count);
   key("train.batch", r.train.batch, Range{1, 1e6});

@@ -13,9 +13,11 @@
 #include "app/error.h"
 #include "app/files.h"
 #include "app/info.h"
+#include "app/names.h"
 #include "app/plot.h"
 #include "app/progress.h"
 #include "app/recipe.h"
+#include "app/run_dir.h"
 #include "app/scaling_point.h"
 #include "app/signals.h"
 #include "app/version.h"
@@ -87,19 +89,12 @@ void draw(const Json& rows, const ScalingConfig& config, const std::filesystem::
   line_plot({speed, memory}, 2, file.string());
 }
 
-void require_known(const std::vector<std::string>& attention) {
-  const auto& known = attention_names();
-  std::string names;
-  for (const std::string& name : known) names += (names.empty() ? "" : ", ") + name;
-  for (const std::string& name : attention)
-    if (std::find(known.begin(), known.end(), name) == known.end())
-      throw UsageError(text("--attention: expected some of ", names, ", got '", name, "'"));
-}
-
 }  // namespace
 
 Table run_scaling(const ScalingConfig& config, const std::filesystem::path& folder) {
-  require_known(config.attention);
+  for (const std::string& name : config.attention) {
+    require_name("--attention", attention_names(), name);
+  }
   require_plot((folder / "scaling.svg").string());
   make_folder(folder);
   const StopRequest stoppable;
@@ -168,15 +163,7 @@ void add_scaling(CLI::App& app) {
   command->callback([a] {
     a->config.lengths = parse_lengths(a->lengths);
     if (!a->recipe.empty()) {
-      const Recipe recipe = read_recipe(a->recipe, a->settings);
-      ModelConfig& model = a->config.model;
-      model.layers = recipe.model.layers;
-      model.heads = recipe.model.heads;
-      model.dim = recipe.model.dim;
-      model.mlp = recipe.model.mlp;
-      model.dropout = recipe.model.dropout;
-      model.scale = recipe.model.scale;
-      model.classes = recipe.task == "textfile" ? 0 : 10;
+      a->config.model = model_config(read_recipe(a->recipe, a->settings));
     } else if (!a->settings.empty()) {
       throw UsageError("--set changes a recipe: expected RECIPE.toml before it, got none");
     }

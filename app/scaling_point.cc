@@ -20,33 +20,22 @@ namespace fastmax::app {
 
 using Json = nlohmann::ordered_json;
 
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ModelConfig, attention, layers, heads, dim, mlp, dropout, scale,
+                                   normalize, attention_dropout, attention_dropout_mode,
+                                   scale_learnable, convolution, positions, vocabulary, length,
+                                   classes, pool_padded)
+
 namespace {
 
 constexpr int kFewestSteps = 3, kMostSteps = 50;
 constexpr std::int64_t kWarmUpLength = 64;
-
-ModelConfig model_from(const Json& json) {
-  ModelConfig m;
-  json.at("attention").get_to(m.attention);
-  json.at("layers").get_to(m.layers);
-  json.at("heads").get_to(m.heads);
-  json.at("dim").get_to(m.dim);
-  json.at("mlp").get_to(m.mlp);
-  json.at("dropout").get_to(m.dropout);
-  json.at("scale").get_to(m.scale);
-  json.at("vocabulary").get_to(m.vocabulary);
-  json.at("length").get_to(m.length);
-  json.at("classes").get_to(m.classes);
-  json.at("pool_padded").get_to(m.pool_padded);
-  return m;
-}
 
 /// A model with its optimiser and one sequence of random tokens.
 class Trainee {
  public:
   explicit Trainee(const ModelConfig& config)
       : model_(config, 1),
-        optimiser_(model_.parameters(), {}),
+        optimiser_(model_.parameters(), {}, model_.rates()),
         tokens_(at::randint(config.vocabulary, {1, config.length}, at::kLong)),
         targets_(config.classes ? at::randint(config.classes, {1}, at::kLong) : tokens_.flatten()) {
   }
@@ -108,19 +97,7 @@ Json measure(const ModelConfig& config, double budget) {
 
 }  // namespace
 
-Json model_json(const ModelConfig& m) {
-  return {{"attention", m.attention},
-          {"layers", m.layers},
-          {"heads", m.heads},
-          {"dim", m.dim},
-          {"mlp", m.mlp},
-          {"dropout", m.dropout},
-          {"scale", m.scale},
-          {"vocabulary", m.vocabulary},
-          {"length", m.length},
-          {"classes", m.classes},
-          {"pool_padded", m.pool_padded}};
-}
+Json model_json(const ModelConfig& model) { return nlohmann::json(model); }
 
 Json measure_point(const ModelConfig& model, int threads, double seconds) {
   const Json request = {{"model", model_json(model)}, {"threads", threads}, {"seconds", seconds}};
@@ -145,9 +122,9 @@ void add_scaling_point(CLI::App& app) {
       app.add_subcommand("scaling-point", "One point, for `scaling` itself")->group("");
   point->add_option("request", *request)->required();
   point->callback([request] {
-    const Json json = Json::parse(*request);
+    const auto json = nlohmann::json::parse(*request);
     if (json.at("threads") > 0) at::set_num_threads(json.at("threads"));
-    std::cout << measure(model_from(json.at("model")), json.at("seconds")).dump() << "\n";
+    std::cout << measure(json.at("model"), json.at("seconds")).dump() << "\n";
   });
 }
 

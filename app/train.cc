@@ -58,12 +58,14 @@ AdamWConfig optimiser_config(const Recipe& recipe) {
 
 class Run {
  public:
-  Run(const Recipe& recipe, const RunDir& dir, Task& task, const std::string& label)
+  Run(const Recipe& recipe, const RunDir& dir, Task& task, const std::string& label,
+      Profile* profile)
       : recipe_(recipe),
         dir_(dir),
         task_(task),
         model_(model_config(recipe), static_cast<std::uint64_t>(recipe.seed)),
-        optimiser_(model_.parameters(), optimiser_config(recipe)),
+        optimiser_(model_.parameters(), optimiser_config(recipe), model_.rates()),
+        profile_(profile),
         label_(label) {}
 
   // From the checkpoint, if there is one yet. What was reported after it will be reported again.
@@ -103,12 +105,16 @@ class Run {
   void step() {
     const auto began = Clock::now();
     const Tensors batch = to_tensors(task_.train_batch(state_.step));
-    if (model_.config().dropout > 0) at::manual_seed(dropout_seed(recipe_, state_.step));
+    if (profile_) profile_->begin(since(began));
+    if (model_.config().dropout > 0 || model_.config().attention_dropout > 0) {
+      at::manual_seed(dropout_seed(recipe_, state_.step));
+    }
     const at::Tensor logits = model_.forward(batch.tokens, batch.key_weight, /*training=*/true);
     const at::Tensor loss = cross_entropy(logits, batch.targets);
     loss.backward();
     optimiser_.step(learning_rate(recipe_.train, state_.step));
     const double value = loss.item<double>();
+    if (profile_) profile_->end();
     ++state_.step;
     if (!std::isfinite(value)) {
       throw WorkError(text("the loss of step ", state_.step, " is ", value,
@@ -233,6 +239,7 @@ class Run {
   Model model_;
   AdamW optimiser_;
   TrainState state_;
+  Profile* profile_;
   std::string label_, note_, val_note_;
   Clock::time_point saved_;
 };
@@ -249,7 +256,7 @@ double learning_rate(const Recipe::TrainKeys& keys, std::int64_t step) {
 }
 
 nlohmann::ordered_json train(Recipe recipe, const fs::path& folder, bool resume,
-                             const std::string& label) {
+                             const std::string& label, Profile* profile) {
   const RunDir dir(folder);
   if (fs::exists(folder) && !fs::is_directory(folder)) {
     throw UsageError("expected a folder for the run, " + folder.string() + " is a file");
@@ -278,7 +285,7 @@ nlohmann::ordered_json train(Recipe recipe, const fs::path& folder, bool resume,
 
   if (!dir.started()) make_run_dir(dir, recipe);
   const RunLock lock(dir);
-  Run run(recipe, dir, *task, label);
+  Run run(recipe, dir, *task, label, profile);
   run.resume();
   return run();
 }

@@ -4,19 +4,21 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "app/profile.h"
 #include "app/recipe.h"
 #include "app/task.h"
 
 namespace fastmax::app {
 
 /// Trains in `folder` (see run_dir.h), going on from its checkpoint if `resume`, and returns
-/// result.json. A finished run is left as it is. `label` stands before the progress bar.
+/// result.json. A finished run is left as it is. `label` stands before the progress bar. Where the time of
+/// the steps of this call goes is added to `profile`, if there is one.
 ///
 /// Throws UsageError before any work when the folder holds a run and `resume` is false, or a run of
 /// another recipe; Interrupted on SIGINT and SIGTERM, after a checkpoint; WorkError when the loss
 /// is no longer finite.
 nlohmann::ordered_json train(Recipe recipe, const std::filesystem::path& folder, bool resume,
-                             const std::string& label);
+                             const std::string& label, Profile* profile = nullptr);
 
 /// The learning rate of step 0, 1, ..: a linear rise over `warmup` steps, then a linear fall.
 double learning_rate(const Recipe::TrainKeys& keys, std::int64_t step);

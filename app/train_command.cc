@@ -18,7 +18,7 @@ namespace {
 struct TrainOptions {
   RecipeOptions recipe;
   std::string out;
-  bool resume = false, json = false;
+  bool resume = false, json = false, profile = false;
 };
 
 std::string percent(double share) {
@@ -48,11 +48,16 @@ void run(const TrainOptions& options) {
                                  ? "runs/" + recipe.task + "-" + recipe.model.attention + "-seed" +
                                        std::to_string(recipe.seed)
                                  : options.out;
-  const auto result = train(recipe, folder, options.resume, recipe.model.attention);
+  Profile profile;
+  auto result = train(recipe, folder, options.resume, recipe.model.attention,
+                      options.profile ? &profile : nullptr);
+  const bool profiled = profile.steps() > 0;  // none of a run that was finished before
   if (options.json) {
+    if (profiled) result["profile"] = profile.json();
     std::cout << result.dump(2) << "\n";
   } else {
     print(result, folder);
+    if (profiled) std::cout << "\n" << profile.table().terminal(colour_wanted(1));
   }
 }
 
@@ -67,6 +72,7 @@ void add_train(CLI::App& app) {
                    "the run directory (default: runs/TASK-ATTENTION-seedSEED)")
       ->type_name("DIR");
   command->add_flag("--resume", options->resume, "go on with the run that is there");
+  command->add_flag("--profile", options->profile, "print what the time of a step is spent on");
   command->add_flag("--json", options->json, "print the result as JSON");
   command->callback([options] { run(*options); });
 }

@@ -3,10 +3,15 @@
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
+#include <map>
+#include <string>
+#include <tuple>
+#include <vector>
 
 #include "app/error.h"
 #include "app/evaluate.h"
+#include "app/names.h"
+#include "tests/app/one_thread.h"
 
 namespace fastmax::app {
 namespace {
@@ -37,18 +42,56 @@ ModelConfig classifier(const std::string& attention) {
   return {.attention = attention, .vocabulary = 16, .length = 64, .classes = 10};
 }
 
-class EveryAttention : public testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Model, EveryAttention, testing::ValuesIn(attention_names()));
+// What a model may have besides its attention, in a few mixtures that have each of it.
+struct Variant {
+  std::string name;
+  ModelConfig config;
+};
+const std::vector<Variant>& variants() {
+  static const std::vector<Variant> all = {
+      {"Plain", {}},
+      {"Convolution", {.convolution = 3, .positions = "sinusoidal"}},
+      {"EvenConvolutionRotaryLearntScale",
+       {.scale_learnable = true, .convolution = 4, .positions = "rotary"}},
+      {"NowhereL2", {.normalize = "l2", .positions = "none"}},
+      {"LearntScaleL2Rotary", {.normalize = "l2", .scale_learnable = true, .positions = "rotary"}},
+  };
+  return all;
+}
+
+class EveryModel : public testing::TestWithParam<std::tuple<std::string, Variant>> {
+ protected:
+  const OneThread one_thread;
+
+  ModelConfig config() const {
+    ModelConfig config = std::get<1>(GetParam()).config;
+    config.attention = std::get<0>(GetParam());
+    return config;
+  }
+  ModelConfig classifier() const {
+    ModelConfig mine = config();
+    mine.vocabulary = 16;
+    mine.length = 64;
+    mine.classes = 10;
+    return mine;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Model, EveryModel,
+                         testing::Combine(testing::ValuesIn(attention_names()),
+                                          testing::ValuesIn(variants())),
+                         [](const auto& info) {
+                           return std::get<0>(info.param) + std::get<1>(info.param).name;
+                         });
 
 at::Tensor logits_of(const Model& model, const Batch& batch) {
   const Tensors t = to_tensors(batch);
   return model.forward(t.tokens, t.key_weight, /*training=*/false);
 }
 
-TEST_P(EveryAttention, PaddingChangesNothing) {
+TEST_P(EveryModel, PaddingChangesNothing) {
   const c10::AutoGradMode no_gradient(false);
   for (const bool pool_padded : {false, true}) {
-    ModelConfig config = classifier(GetParam());
+    ModelConfig config = classifier();
     config.pool_padded = pool_padded;
     const Model model(config, 1);
     const Padded padded;
@@ -65,8 +108,8 @@ TEST_P(EveryAttention, PaddingChangesNothing) {
   }
 }
 
-TEST_P(EveryAttention, GradientsDoNotSeePadding) {
-  const Model model(classifier(GetParam()), 1);
+TEST_P(EveryModel, GradientsDoNotSeePadding) {
+  const Model model(classifier(), 1);
   const Padded padded;
   const auto gradient = [&](const std::vector<Batch>& batches) {
     at::Tensor loss = at::zeros({});
@@ -92,9 +135,11 @@ TEST_P(EveryAttention, GradientsDoNotSeePadding) {
   }
 }
 
-TEST_P(EveryAttention, LanguageModelSeesOnlyThePast) {
+TEST_P(EveryModel, LanguageModelSeesOnlyThePast) {
   const c10::AutoGradMode no_gradient(false);
-  const Model model({.attention = GetParam(), .vocabulary = 256, .length = 32}, 1);
+  ModelConfig language = config();
+  language.length = 32;
+  const Model model(language, 1);
   const at::Tensor tokens = at::arange(20).view({1, 20});
   at::Tensor changed = tokens.clone();
   changed.narrow(1, 12, 8).fill_(99);
@@ -115,16 +160,65 @@ TEST(Model, WeightsFollowTheSeedAndNothingElse) {
   EXPECT_NEAR(a.parameters()[0].second.std().item<double>(), 0.02, 0.002);
 }
 
-TEST(Model, DropoutActsOnlyInTraining) {
-  ModelConfig config = classifier("fastmax2");
-  config.dropout = 0.5;
-  const Model model(config, 1);
+TEST(Model, DropoutActsOnlyInTrainingAndFollowsTheSeed) {
+  const OneThread one_thread;
+  std::vector<ModelConfig> configs;
+  for (const char* attention : {"softmax", "fastmax2"}) {
+    for (const char* mode : {"residual", "quadratic", "standard", "token"}) {
+      ModelConfig& config = configs.emplace_back(classifier(attention));
+      if (std::string(mode) == "residual") {
+        config.dropout = 0.5;
+      } else {
+        config.attention_dropout = 0.5;
+        config.attention_dropout_mode = mode;
+      }
+    }
+  }
   const Tensors t = to_tensors(Padded().batch);
-  const auto forward = [&](bool training) {
-    return model.forward(t.tokens, t.key_weight, training);
+  for (const ModelConfig& config : configs) {
+    SCOPED_TRACE(config.attention + " " + config.attention_dropout_mode);
+    const Model model(config, 1);
+    const auto forward = [&](bool training, std::uint64_t seed) {
+      at::manual_seed(seed);
+      return model.forward(t.tokens, t.key_weight, training);
+    };
+    EXPECT_TRUE(at::equal(forward(false, 1), forward(false, 2)));
+    EXPECT_TRUE(at::equal(forward(true, 1), forward(true, 1)));
+    EXPECT_FALSE(at::equal(forward(true, 1), forward(true, 2)));
+    EXPECT_FALSE(at::equal(forward(true, 1), forward(false, 1)));
+  }
+}
+
+// Fastmax sees a set of tokens; only positions and the convolution make a sequence of it.
+TEST(Model, OrderMattersThroughPositionsOrConvolutionOnly) {
+  const c10::AutoGradMode no_gradient(false);
+  const at::Tensor tokens = at::arange(12).view({1, 12}) % 7;
+  const at::Tensor turned = tokens.flip({1});
+  const auto difference = [&](const std::string& positions, std::int64_t convolution) {
+    ModelConfig config = classifier("fastmax2");
+    config.positions = positions;
+    config.convolution = convolution;
+    const Model model(config, 1);
+    return (model.forward(tokens, {}, false) - model.forward(turned, {}, false))
+        .abs()
+        .max()
+        .item<double>();
   };
-  EXPECT_TRUE(at::equal(forward(false), forward(false)));
-  EXPECT_FALSE(at::equal(forward(true), forward(true)));
+  EXPECT_LT(difference("none", 0), 1e-6);
+  for (const char* positions : {"learned", "sinusoidal", "rotary"}) {
+    EXPECT_GT(difference(positions, 0), 1e-5) << positions;
+  }
+  EXPECT_GT(difference("none", 3), 1e-5);
+}
+
+TEST(Model, OnlyScalesLearnFaster) {
+  ModelConfig config = classifier("fastmax2");
+  EXPECT_TRUE(Model(config, 1).rates().empty());
+  config.scale_learnable = true;
+  const Model model(config, 1);
+  const std::map<std::string, double> rates = {{"layers.0.scale_factor", 10},
+                                               {"layers.1.scale_factor", 10}};
+  EXPECT_EQ(model.rates(), rates);
 }
 
 TEST(Model, UnknownAttentionSaysWhichExist) {
@@ -146,6 +240,9 @@ TEST(Model, ScaleNames) {
   // Odd orders stay where no weight can be negative, unless a number says otherwise.
   EXPECT_DOUBLE_EQ(*resolve_scale("1/sqrt(D)", 1, 16), 1.0 / 16);
   EXPECT_DOUBLE_EQ(*resolve_scale("0.3", 1, 16), 0.3);
+  // Under l2 the scores of any head size are at most 1; under none nothing is safe, so what is asked stands.
+  EXPECT_DOUBLE_EQ(*resolve_scale("1/sqrt(D)", 1, 16, Normalize::kL2), 0.25);
+  EXPECT_DOUBLE_EQ(*resolve_scale("1/sqrt(D)", 1, 16, Normalize::kNone), 0.25);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "app/error.h"
+#include "app/recipe_check.h"
 
 namespace fastmax::app {
 namespace {
@@ -46,9 +47,10 @@ TEST(Recipe, SettingsWinAndTakeTomlOrText) {
 }
 
 TEST(Recipe, WritesWhatReadsBack) {
-  const Recipe r = parse_recipe(kSmall, "r.toml",
-                                {"model.scale=1/sqrt(D)", "train.learning_rate=0.1",
-                                 "train.decay_to=4e-6", "data.path=a \"quoted\" \\ path"});
+  const Recipe r = parse_recipe(
+      kSmall, "r.toml",
+      {"model.scale=1/sqrt(D)", "model.scale_learnable=true", "model.normalize=l2",
+       "train.learning_rate=0.1", "train.decay_to=4e-6", "data.path=a \"quoted\" \\ path"});
   const std::string written = write_recipe(r);
   const Recipe back = parse_recipe(written, "w.toml");
   EXPECT_EQ(write_recipe(back), written);
@@ -56,6 +58,8 @@ TEST(Recipe, WritesWhatReadsBack) {
   EXPECT_EQ(back.train.learning_rate, 0.1);
   EXPECT_EQ(back.train.decay_to, 4e-6);
   EXPECT_EQ(back.model.scale, "1/sqrt(D)");
+  EXPECT_EQ(back.model.scale_learnable, true);
+  EXPECT_EQ(back.model.normalize, "l2");
 }
 
 TEST(Recipe, ErrorsNameKeyFileLineAndBothSides) {
@@ -96,13 +100,67 @@ TEST(Recipe, SettingErrorsNameTheSetting) {
   EXPECT_EQ(complaint(kSmall, {"model.heads=3"}),
             "--set model.heads=3: model.heads: expected a divisor of model.dim = 64, got 3");
   EXPECT_EQ(complaint(kSmall, {"model.attention=hardmax"}),
-            "--set model.attention=hardmax: model.attention: expected one of softmax, fastmax1, "
-            "fastmax2, fastmax3, fastmax4, got \"hardmax\"");
-  EXPECT_EQ(complaint(kSmall, {"model.convolution=3"}),
-            "--set model.convolution=3: model.convolution: expected only 0 so far, got 3");
+            "--set model.attention=hardmax: model.attention: expected one of softmax, fastmax, "
+            "fastmax1, fastmax2, fastmax3, fastmax4, got \"hardmax\"");
+  EXPECT_EQ(complaint(kSmall, {"model.convolution=-1"}),
+            "--set model.convolution=-1: model.convolution: expected an integer from 0 to 1024, "
+            "got -1");
+  EXPECT_EQ(complaint(kSmall, {"model.scale_learnable=yes"}),
+            "--set model.scale_learnable=yes: model.scale_learnable: expected true or false, got "
+            "\"yes\"");
   EXPECT_EQ(complaint(kSmall, {"train.learning_rate=nan"}),
             "--set train.learning_rate=nan: train.learning_rate: expected a number from 0 to 1000, "
             "got nan");
+}
+
+TEST(Recipe, OrderIsPartOfTheName) {
+  const auto attention = [](const std::vector<std::string>& settings) {
+    const Recipe r = parse_recipe(kSmall, "r.toml", settings);
+    EXPECT_EQ(write_recipe(r).find("\np = "), std::string::npos);
+    return parse_recipe(write_recipe(r), "w.toml").model.attention;
+  };
+  EXPECT_EQ(attention({}), "fastmax2");
+  EXPECT_EQ(attention({"model.attention=fastmax"}), "fastmax2");
+  EXPECT_EQ(attention({"model.attention=fastmax", "model.p=3"}), "fastmax3");
+  EXPECT_EQ(attention({"model.p=4"}), "fastmax4");
+  EXPECT_EQ(attention({"model.p=1", "model.attention=fastmax1"}), "fastmax1");
+  EXPECT_EQ(attention({"model.attention=softmax"}), "softmax");
+  EXPECT_EQ(complaint(kSmall, {"model.attention=fastmax2", "model.p=3"}),
+            "--set model.p=3: model.p: expected the order in model.attention = \"fastmax2\" "
+            "(\"fastmax\" takes any), got 3");
+  EXPECT_EQ(complaint(kSmall, {"model.attention=softmax", "model.p=2"}),
+            "--set model.p=2: model.p: expected none beside model.attention = \"softmax\", got 2");
+  EXPECT_EQ(complaint(std::string(kSmall) + "p = 5\n"),
+            "r.toml:5: model.p: expected an integer from 1 to 4, got 5");
+}
+
+TEST(Recipe, OptionsThatDoNotGoTogetherAreRefused) {
+  EXPECT_EQ(complaint("task = \"textfile\"\nmodel = {normalize = \"max_norm\"}\n"
+                      "data = {path = \"x\"}\n"),
+            "r.toml:2: model.normalize: expected standardize, l2 or none for a language model, got "
+            "\"max_norm\": the largest norm of a sequence tells of tokens to come");
+  EXPECT_EQ(complaint(kSmall, {"model.normalize=max_norm"}), "nothing");
+  EXPECT_EQ(complaint(kSmall, {"model.normalize=max_norm", "model.scale_learnable=true"}),
+            "--set model.scale_learnable=true: model.scale_learnable: expected false with "
+            "model.normalize = \"max_norm\", got true: only standardize, l2 and none leave the "
+            "scale to the model");
+  EXPECT_EQ(complaint(kSmall, {"model.attention=fastmax3", "model.normalize=none"}),
+            "r.toml: model.scale: expected a number, 1/sqrt(D) or 1/D with model.normalize = "
+            "\"none\" and fastmax3, got \"default\": scores are not bounded, so no scale keeps "
+            "every weight positive");
+  EXPECT_EQ(
+      complaint(kSmall, {"model.attention=fastmax3", "model.normalize=none", "model.scale=0.1"}),
+      "nothing");
+  EXPECT_EQ(complaint(kSmall, {"model.dim=60", "model.positions=rotary"}),
+            "--set model.positions=rotary: model.positions: expected an even head size model.dim / "
+            "model.heads for \"rotary\", which turns pairs of channels, got 60 / 4");
+}
+
+TEST(Recipe, AnotherAttentionIsCheckedToo) {
+  const Recipe r = parse_recipe(kSmall, "r.toml", {"model.normalize=none"});
+  EXPECT_EQ(with_attention(r, "softmax").model.attention, "softmax");
+  EXPECT_EQ(with_attention(r, "fastmax4").model.attention, "fastmax4");
+  EXPECT_THROW(with_attention(r, "fastmax1"), UsageError);
 }
 
 TEST(Recipe, MissingFileIsAUsageError) {

@@ -73,7 +73,9 @@ class Training : public testing::Test {
 
 // Presses Ctrl-C as soon as the run has reported something new, six times.
 TEST_F(Training, InterruptedAndResumedIsBitForBitTheSame) {
-  const Recipe long_run = recipe({"train.steps=300"});
+  const Recipe long_run =
+      recipe({"train.steps=300", "model.attention_dropout=0.1", "model.scale_learnable=true",
+              "model.convolution=3", "model.positions=rotary"});
   const fs::path whole = folder_ / "whole", pieces = folder_ / "pieces";
   train(long_run, whole, false, "whole");
   std::signal(SIGINT, SIG_IGN);  // in case it comes when nobody listens
@@ -177,6 +179,23 @@ TEST_F(Training, RefusalsComeBeforeAnyWork) {
   EXPECT_NO_THROW(train(recipe({"train.steps=2"}), run, true, "run"));
   EXPECT_THROW(train(recipe(), folder_, false, "run"), UsageError);  // somebody's other files
   EXPECT_THROW(train(recipe(), folder_ / "text.txt", false, "run"), UsageError);
+}
+
+// Steps draw their own masks, and a seed its own.
+TEST_F(Training, AttentionDropoutFollowsSeedAndStep) {
+  const auto losses = [&](const std::string& name, const std::vector<std::string>& settings) {
+    std::vector<std::string> all = {"model.dropout=0",   "train.learning_rate=0",
+                                    "train.log_every=1", "train.evaluate_every=0",
+                                    "train.steps=2",     "train.batch=200"};
+    all.insert(all.end(), settings.begin(), settings.end());
+    const auto lines = (train(recipe(all), folder_ / name, false, name), metrics(folder_ / name));
+    return lines;
+  };
+  const std::string drop = "model.attention_dropout=0.5";
+  EXPECT_EQ(losses("a", {drop}), losses("b", {drop}));
+  EXPECT_NE(losses("c", {drop, "seed=2"}), losses("d", {drop}));
+  EXPECT_NE(losses("e", {drop, "model.attention_dropout_mode=token"}), losses("f", {drop}));
+  EXPECT_NE(losses("g", {}), losses("h", {drop}));
 }
 
 TEST_F(Training, DamagedCheckpointsAreRefused) {

@@ -1,0 +1,100 @@
+#include "app/attention.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "app/dropout.h"
+
+namespace fastmax::app {
+
+Attention::Attention(const ModelConfig& config)
+    : order_(fastmax_order(config.attention)),
+      H_(config.heads),
+      D_(config.head_size()),
+      dropout_(config.attention_dropout) {
+  const bool rotary = config.positions == "rotary";
+  if (rotary) rotation_.emplace(config.length, D_);
+  options_.causal = config.causal();
+  if (order_ == 0) return;
+
+  const Normalize normalize = parse_normalize(config.normalize);
+  options_.p = order_;
+  options_.normalize = config.normalize;
+  options_.scale = resolve_scale(config.scale, order_, D_, normalize);
+  options_.dropout = config.attention_dropout_mode;
+  const bool bounded = order_ % 2 == 0 || normalize != Normalize::kNone;
+  const double safe = bounded ? default_scale(order_, D_, normalize) : 0;
+  // The kernel normalises as it reads, at no cost. But r and the turn have their place between the
+  // normalisation and the product; only turning what need not lose its mean can go before.
+  if (config.scale_learnable || (rotary && normalize == Normalize::kStandardize)) {
+    normalize_here_ = normalize;
+    options_.normalize = "none";
+    options_.scale = options_.scale.value_or(safe);
+  }
+  // No weight is negative up to there, and a denominator that rounding brings to zero is no reason to stop.
+  if (bounded && options_.scale.value_or(safe) <= safe) options_.floor = "clamp";
+  if (config.scale_learnable && bounded && order_ % 2) {
+    largest_factor_ = std::max(1.0, safe / *options_.scale);
+  }
+}
+
+at::Tensor Attention::normalise(const at::Tensor& x) const {
+  if (normalize_here_ == Normalize::kStandardize) return at::layer_norm(x, {D_}, {}, {}, 1e-6);
+  if (normalize_here_ == Normalize::kL2) {
+    return x * (x.square().sum(-1, /*keepdim=*/true) + 1e-24).rsqrt();
+  }
+  return x;
+}
+
+Heads Attention::prepare(const Heads& heads, std::int64_t first) const {
+  at::Tensor q = normalise(heads.q), k = normalise(heads.k);
+  if (rotation_) {
+    q = (*rotation_)(q, first);
+    k = (*rotation_)(k, first);
+  }
+  if (heads.factor.defined()) {
+    const at::Tensor factor =
+        largest_factor_ ? heads.factor.clamp(-*largest_factor_, *largest_factor_) : heads.factor;
+    q = q * factor.view({H_, 1});
+  }
+  return {q.transpose(1, 2), k.transpose(1, 2), heads.v.transpose(1, 2), {}};
+}
+
+at::Tensor Attention::operator()(const Heads& heads, const at::Tensor& key_weight,
+                                 bool training) const {
+  const auto [q, k, v, unused] = prepare(heads, 0);
+  const std::int64_t B = q.size(0), N = q.size(2);
+  const double dropout = training ? dropout_ : 0;
+  at::Tensor o;
+  if (order_ == 0) {
+    std::optional<at::Tensor> mask;
+    if (key_weight.defined()) mask = (key_weight > 0).view({B, 1, 1, N});
+    o = at::scaled_dot_product_attention(q, k, v, mask, dropout, options_.causal);
+  } else {
+    torch_ops::AttentionOptions options = options_;
+    options.dropout_p = dropout;
+    if (dropout > 0) options.seed = draw_seed();
+    std::optional<at::Tensor> weight;
+    if (key_weight.defined()) weight = key_weight;
+    o = torch_ops::attention(q, k, v, weight, options);
+  }
+  return o.transpose(1, 2).reshape({B, N, H_ * D_});
+}
+
+at::Tensor Attention::empty_state(std::int64_t B) const {
+  return at::zeros({B, H_, state_features(order_, D_), D_ + 1});
+}
+
+at::Tensor Attention::extend(const Heads& heads, at::Tensor& state, std::int64_t first) const {
+  const auto [q, k, v, unused] = prepare(heads, first);
+  const std::int64_t B = q.size(0), N = q.size(2);
+  at::Tensor o;
+  if (N == 1) {
+    o = torch_ops::step(q, k, v, state, options_);
+  } else {
+    std::tie(o, state) = torch_ops::attention_with_state(q, k, v, std::nullopt, state, options_);
+  }
+  return o.transpose(1, 2).reshape({B, N, H_ * D_});
+}
+
+}  // namespace fastmax::app

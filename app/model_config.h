@@ -1,0 +1,44 @@
+// What a model is, before it has weights: the `model` keys of a recipe, and what its task says.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "fastmax/fastmax.h"
+
+namespace fastmax::app {
+
+struct ModelConfig {
+  std::string attention = "fastmax2";
+  std::int64_t layers = 2, heads = 2, dim = 64, mlp = 128;
+  double dropout = 0;  ///< of what joins the residual stream
+  /// Fastmax's: "default", "1/sqrt(D)", "1/D" or a number. Softmax keeps 1/sqrt(D).
+  std::string scale = "default";
+  std::string normalize =
+      "standardize";             ///< Fastmax's q^ and k^; softmax takes q and k as they are
+  double attention_dropout = 0;  ///< Fastmax's as the mode says; softmax drops its weights
+  std::string attention_dropout_mode = "quadratic";
+  bool scale_learnable = false;       ///< a factor per head on the scale, 1 in the beginning
+  std::int64_t convolution = 0;       ///< tokens that mix before q, k and v are formed; 0: none do
+  std::string positions = "learned";  ///< "learned", "sinusoidal", "rotary" or "none"
+  std::int64_t vocabulary = 256;      ///< token ids 0 .. vocabulary - 1
+  std::int64_t length = 1024;         ///< the longest sequence: size of the position table
+  std::int64_t classes = 0;           ///< 0: a causal language model over the vocabulary
+  bool pool_padded = false;  ///< the mean divides by `length`, as if padded (the paper's harness)
+
+  std::int64_t head_size() const { return dim / heads; }
+  bool causal() const { return classes == 0; }
+};
+
+/// p of "fastmax1" .. "fastmax4", 0 for softmax. Throws UsageError for another name.
+int fastmax_order(const std::string& attention);
+
+/// The core's value of a name.
+Normalize parse_normalize(const std::string& name);
+
+/// What `scale` means for Fastmax of order p at head size D; none: the core's default. A word never
+/// asks for more than the scale up to which no weight can be negative, a number may.
+std::optional<double> resolve_scale(const std::string& scale, int p, std::int64_t D,
+                                    Normalize normalize = Normalize::kStandardize);
+
+}  // namespace fastmax::app

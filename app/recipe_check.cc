@@ -1,0 +1,49 @@
+#include "app/recipe_check.h"
+
+#include "app/error.h"
+#include "app/model_config.h"
+#include "app/task.h"
+
+namespace fastmax::app {
+
+std::optional<Contradiction> contradiction(const Recipe& recipe) {
+  const Recipe::ModelKeys& m = recipe.model;
+  if (m.dim % m.heads != 0) {
+    return {{"model.heads", text("expected a divisor of model.dim = ", m.dim, ", got ", m.heads)}};
+  }
+  if (m.positions == "rotary" && m.dim / m.heads % 2 != 0) {
+    return {{"model.positions", text("expected an even head size model.dim / model.heads for "
+                                     "\"rotary\", which turns pairs of channels, got ",
+                                     m.dim, " / ", m.heads)}};
+  }
+  if (m.normalize == "max_norm" && task_shape(recipe).classes == 0) {
+    return {{"model.normalize",
+             "expected standardize, l2 or none for a language model, got \"max_norm\": the largest "
+             "norm of a sequence tells of tokens to come"}};
+  }
+  const int p = fastmax_order(m.attention);
+  if (p == 0) return std::nullopt;  // the rest is Fastmax's
+  if (m.normalize == "max_norm" && m.scale_learnable) {
+    return {{"model.scale_learnable",
+             "expected false with model.normalize = \"max_norm\", got true: only standardize, l2 "
+             "and none leave the scale to the model"}};
+  }
+  if (m.normalize == "none" && p % 2 != 0 && m.scale == "default") {
+    return {{"model.scale", text("expected a number, 1/sqrt(D) or 1/D with model.normalize = "
+                                 "\"none\" and ",
+                                 m.attention,
+                                 ", got \"default\": scores are not bounded, so no scale keeps "
+                                 "every weight positive")}};
+  }
+  return std::nullopt;
+}
+
+Recipe with_attention(Recipe recipe, const std::string& attention) {
+  recipe.model.attention = attention;
+  if (const auto found = contradiction(recipe)) {
+    throw UsageError(text("--attention ", attention, ": ", found->path, ": ", found->what));
+  }
+  return recipe;
+}
+
+}  // namespace fastmax::app
