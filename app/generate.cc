@@ -1,13 +1,17 @@
-// `fastmax generate`: text from a run's language model, one byte after the other.
+// `fastmax generate`: text from a run's language model, one byte after the other. context.h says
+// how a text longer than the model's data.length goes on.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "app/commands.h"
+#include "app/context.h"
 #include "app/error.h"
 #include "app/random.h"
 #include "app/run_dir.h"
@@ -21,8 +25,14 @@ struct GenerateOptions {
   std::string run, prompt;
   std::int64_t tokens = 200, top_k = 0, seed = 0;
   double temperature = 1;
-  bool json = false;
+  bool json = false, without_state = false;
 };
+
+using Clock = std::chrono::steady_clock;
+
+double since(Clock::time_point then) {
+  return std::chrono::duration<double>(Clock::now() - then).count();
+}
 
 // The next byte, drawn from softmax(logits / temperature) over the top_k likeliest; the likeliest
 // itself at temperature 0.
@@ -50,37 +60,46 @@ void run(const GenerateOptions& options) {
   const c10::AutoGradMode no_gradient(false);
   const StopRequest listening;
   Random random(static_cast<std::uint64_t>(options.seed));
+  const bool with_state = can_keep_state(model) && !options.without_state;
+  Context context(model, with_state);
   // A model of text needs something before the first byte: the end of a line says nothing of what
   // follows.
-  std::string context = options.prompt.empty() ? "\n" : options.prompt;
+  context.append(options.prompt.empty() ? "\n" : options.prompt);
   std::string text;
   Utf8Filter printable;
   std::int64_t written = 0;
   if (!options.json) std::cout << options.prompt << std::flush;
+  const auto began = Clock::now();
+  at::Tensor logits = context.next();
+  const double prompt_seconds = since(began);
+  if (with_state) at::set_num_threads(1);  // one byte is too little for more: they would wait
+  const auto prompt_read = Clock::now();
   while (written < options.tokens && !StopRequest::pending()) {
-    const std::size_t window = static_cast<std::size_t>(model.config().length);
-    if (context.size() > window) context.erase(0, context.size() - window);
-    const at::Tensor tokens =
-        at::from_blob(context.data(), {1, static_cast<std::int64_t>(context.size())}, at::kByte)
-            .to(at::kLong);
-    const at::Tensor logits = model.forward(tokens, {}, /*training=*/false)[0][-1];
+    if (written > 0) logits = context.next();
     const char byte = static_cast<char>(draw(logits, options, random));
-    context += byte;
+    context.append({&byte, 1});
     ++written;
     const std::string characters = printable.feed(byte);
     text += characters;
     if (!options.json) std::cout << characters << std::flush;
   }
+  const double seconds = since(prompt_read);
   const std::string rest = printable.finish();
   text += rest;
   if (!options.json) {
     std::cout << rest << std::endl;
   } else {
+    // The first byte follows from the prompt: its reading is a time of its own.
+    nlohmann::ordered_json rate;
+    if (written > 1) rate = static_cast<double>(written - 1) / seconds;
     const nlohmann::ordered_json result = {{"prompt", options.prompt},
                                            {"text", text},
                                            {"tokens", written},
                                            {"temperature", options.temperature},
-                                           {"seed", options.seed}};
+                                           {"seed", options.seed},
+                                           {"state", with_state},
+                                           {"prompt_seconds", prompt_seconds},
+                                           {"tokens_per_second", rate}};
     using nlohmann::ordered_json;
     std::cout << result.dump(2, ' ', false, ordered_json::error_handler_t::replace) << "\n";
   }
@@ -92,6 +111,11 @@ void run(const GenerateOptions& options) {
 void add_generate(CLI::App& app) {
   auto options = std::make_shared<GenerateOptions>();
   CLI::App* command = app.add_subcommand("generate", "write text with a run's best model");
+  command->footer(
+      "Fastmax keeps what it has read in a state of constant size, so a byte costs the same "
+      "however "
+      "long the text is.\nA model has places for data.length bytes: when they are full, the newest "
+      "half stays and the text goes on from there.");
   command->add_option("RUN_DIR", options->run, "what `fastmax train` wrote")->required();
   command->add_option("--prompt", options->prompt, "what the text begins with")->required();
   command->add_option("--tokens", options->tokens, "bytes to write")
@@ -104,6 +128,8 @@ void add_generate(CLI::App& app) {
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{256}))
       ->capture_default_str();
   command->add_option("--seed", options->seed, "another seed, another text")->capture_default_str();
+  command->add_flag("--no-state", options->without_state,
+                    "read the whole text again for each byte, as softmax must: for comparison");
   command->add_flag("--json", options->json, "print one JSON document");
   command->callback([options] { run(*options); });
 }

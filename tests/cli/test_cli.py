@@ -99,6 +99,14 @@ def test_wrong_input_is_named(place):
         (["train", recipe, "--set", "train.steps=many", *out], ["train.steps", "integer", "many"]),
         (["train", recipe, "--set", "task=chess", *out], ["task", "listops, textfile", "chess"]),
         (["train", recipe, "--set", "model.attention=max", *out], ["softmax", "fastmax4", '"max"']),
+        (["train", recipe, "--set", "model.attention=fastmax2", "--set", "model.p=3", *out],
+         ["model.p", '"fastmax2"', "got 3"]),
+        (["train", recipe, "--set", "model.normalize=max_norm", *out],
+         ["model.normalize", "language model", "tokens to come"]),
+        (["train", recipe, "--set", "model.positions=spiral", *out],
+         ["learned, sinusoidal, rotary, none", "spiral"]),
+        (["compare", recipe, "--attention", "softmax,fastmax1", "--set", "model.normalize=none", *out],
+         ["--attention fastmax1", "model.scale"]),
         (["train", recipe, "--set", "data.path=/nowhere", *out], ["/nowhere", "No such file"]),
         (["train", recipe, *out, "--set"], ["--set"]),
         (["compare", recipe, "--attention", "softmax,hardmax", *out], ["fastmax2", "hardmax"]),
@@ -227,6 +235,32 @@ def test_eval_generate_and_json(place):
     # Longer than the context, and with nothing to begin from.
     assert len(document("generate", place / "run", "--prompt", "x" * 100)["text"]) >= 150
     document("generate", place / "run", "--prompt", "", "--tokens", "2")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("model.attention=fastmax2", "model.convolution=3"),
+        ("model.p=1", "model.positions=rotary", "model.scale_learnable=true"),
+        ("model.attention=softmax", "model.positions=sinusoidal"),
+    ],
+    ids=lambda settings: settings[0],
+)
+def test_generate_with_a_state_and_without_is_the_same(place, tmp_path, settings):
+    """Also where the context (32 tokens) is full, several times, and where characters are cut."""
+    sets = [word for setting in settings for word in ("--set", setting)]
+    run("train", place / "recipe.toml", *sets, "--out", tmp_path / "run")
+    attention = json.loads((tmp_path / "run" / "result.json").read_text())["attention"]
+    for prompt, temperature in (("to be, " * 12, 0), ("Señor, ćevapčići — 東京か", 1), ("t", 1)):
+        arguments = [
+            "generate", tmp_path / "run", "--prompt", prompt, "--tokens", 90, "--seed", 3,
+            "--temperature", temperature,
+        ]  # fmt: skip
+        kept, reread = document(*arguments), document(*arguments, "--no-state")
+        assert kept["text"] == reread["text"] and kept["tokens"] == 90
+        assert kept["state"] is (attention != "softmax") and reread["state"] is False
+        assert kept["tokens_per_second"] > 0 and kept["prompt_seconds"] > 0
+    assert document(*arguments[:4], "--tokens", 1)["tokens_per_second"] is None
 
 
 def test_weights_are_plain_safetensors(place):
