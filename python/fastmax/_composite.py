@@ -163,7 +163,7 @@ def _floored(g: Tensor, total: Tensor, floor: str, own: bool) -> tuple[Tensor, T
     tau = _FLOOR[g.dtype]
     g = torch.where(g < tau * total, tau * total, g)
     ratios = torch.where(total > 0, g.detach() / torch.where(total > 0, total, 1), torch.inf)
-    smallest = ratios.amin().double() if ratios.numel() else g.new_full((), torch.inf, dtype=torch.float64)
+    smallest = ratios.amin() if ratios.numel() else g.new_full((), torch.inf)
     if floor == "error" or (floor == "auto" and own):
         if not torch._C._are_functorch_transforms_active() and smallest.item() <= tau:
             raise ValueError(

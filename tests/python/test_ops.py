@@ -304,6 +304,14 @@ def test_a_state_to_write_to_has_no_gaps():
         ops.step(Q[:, :, :1], Q[:, :, :1], Q[:, :, :1], state)
 
 
+def test_autograd_knows_that_a_step_wrote_to_the_state():
+    state = torch.ones(2, 4, 45, 9)
+    needs_old_state = (state * torch.ones((), requires_grad=True)).sum()
+    ops.step(Q[:, :, :1], Q[:, :, :1], Q[:, :, :1], state)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        needs_old_state.backward()
+
+
 def test_a_plan_is_of_one_sequence():
     with pytest.raises(ValueError, match="a plan of one sequence, got cu_q"):
         ops.plan(Q[:1], Q[:1], Q[:1], None, None, torch.tensor([0, 5], dtype=torch.int32))
