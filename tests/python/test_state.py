@@ -93,6 +93,14 @@ def test_states_add_in_any_order_and_answer_queries():
     )
 
 
+def test_a_query_opposite_to_every_key_is_clamped_at_the_default_scale_only():
+    x = 100 * torch.randn(1, 1, 1, 8, generator=torch.Generator().manual_seed(1))
+    assert FastmaxState.zeros(1, 1, 8, 8, p=1).update(x, x).query(-x).isfinite().all()
+    own = FastmaxState.zeros(1, 1, 8, 8, p=1, scale=0.2).update(x, x)
+    with pytest.raises(ValueError, match="denominators above"):
+        own.query(-x)
+
+
 def test_queries_and_updates_are_differentiable():
     q, k, v = make_tokens(N=5, requires_grad=True)
     o = FastmaxState.zeros(2, 2, 4, 3, dtype=torch.float64).update(k, v).query(q)
