@@ -128,12 +128,12 @@ def attention_weights(q, k, key_weight=None, rows=None, *, p=2, scale=None, norm
 
 
 def _check(q, k, v, key_weight, initial_state, **options) -> None:
-    """The kernels' own checks, on tensors of these shapes whose memory nobody reads."""
+    """The kernels' own checks, on tensors of these shapes that have next to no memory."""
     if torch.compiler.is_compiling():
         return
-    q, k, v, initial_state = (
-        None if x is None else torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v, initial_state)
-    )
+    q, k, v = (torch.empty_strided(x.shape, (0,) * (x.dim() - 1) + (1,), dtype=x.dtype) for x in (q, k, v))
+    if initial_state is not None:
+        initial_state = torch.empty(initial_state.shape, dtype=initial_state.dtype)
     # Weights are judged by their values, which may be elsewhere, or of a transform.
     if key_weight is not None and (not key_weight.is_cpu or torch._C._are_functorch_transforms_active()):
         key_weight = torch.ones(key_weight.shape, dtype=key_weight.dtype)
@@ -164,12 +164,10 @@ def _floored(g: Tensor, total: Tensor, floor: str, own: bool) -> tuple[Tensor, T
     g = torch.where(g < tau * total, tau * total, g)
     ratios = torch.where(total > 0, g.detach() / torch.where(total > 0, total, 1), torch.inf)
     smallest = ratios.amin() if ratios.numel() else g.new_full((), torch.inf)
-    if floor == "error" or (floor == "auto" and own):
-        if not torch._C._are_functorch_transforms_active() and smallest.item() <= tau:
-            raise ValueError(
-                f"fastmax: need denominators above {tau:g} of their weights (a smaller scale keeps f > 0, "
-                f"floor='clamp' clamps), got {smallest.item():g}"
-            )
+    has_value = not (g.is_meta or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+    if has_value and (floor == "error" or (floor == "auto" and own)):
+        rule = f"denominators above {tau:g} of their weights (a smaller scale keeps f > 0, floor='clamp' clamps)"
+        need(not smallest.item() <= tau, rule, smallest.item())
     return g, smallest
 
 

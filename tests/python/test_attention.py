@@ -159,6 +159,21 @@ def test_packed_sequences_are_separate_ones(causal, method):
     )
 
 
+@pytest.mark.parametrize("dropout_p", [0.0, 0.3])
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_chunks_of_the_composite_path_join(causal, dropout_p):
+    """Chunks of 64 tokens: three before any query, then three with theirs."""
+    inputs = make_inputs(B=1, N=150, M=310, requires_grad=True)
+    torch.manual_seed(2)
+    o = sdpa(*inputs, None, dropout_p, causal, enable_gqa=True, method="composite")
+    torch.manual_seed(2)
+    seed = torch.randint(2**63 - 1, ())
+    truth = reference.attention(*inputs, is_causal=causal, dropout_p=dropout_p, seed=seed)
+    torch.testing.assert_close(o, truth, rtol=0, atol=1e-11)
+    for ours, true in zip(torch.autograd.grad(o.sin().sum(), inputs), torch.autograd.grad(truth.sin().sum(), inputs)):
+        torch.testing.assert_close(ours, true, rtol=1e-9, atol=1e-10)
+
+
 # Rows of the matrix.
 
 
@@ -302,7 +317,7 @@ def test_export_inference_meta_and_deterministic():
     with torch.inference_mode():
         assert torch.equal(sdpa(q, k, v, is_causal=True), expected)
     for method in ("auto", "composite"):
-        o = sdpa(*(x.to("meta") for x in (q, k, v)), method=method)
+        o = sdpa(*(x.to("meta") for x in (q, k, v)), p=1, scale=0.1, method=method)
         assert o.is_meta and o.shape == (2, 4, 9, 3)
     torch.use_deterministic_algorithms(True)
     try:
