@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "src/dropout.h"
+#include "src/overlap.h"
 
 namespace fastmax {
 namespace {
@@ -17,52 +18,11 @@ bool empty(const BhndView<T>& x) {
   return x.B == 0 || x.H == 0 || x.N == 0 || x.D == 0;
 }
 
-/// The bytes that a view spans: overlap is looked for between outputs and everything else.
-struct Memory {
-  const char* name;
-  const std::byte* begin = nullptr;
-  const std::byte* end = nullptr;
-  std::int64_t strides[3] = {};  ///< bytes
-  std::int64_t width = 0;        ///< bytes of one row
-};
-
-template <class T>
-Memory memory(const char* name, const BhndView<T>& x) {
-  if (empty(x)) return {name};
-  const auto* begin = reinterpret_cast<const std::byte*>(x.data);
-  const auto size = static_cast<std::int64_t>(sizeof(T));
-  return {name,
-          begin,
-          begin + ((x.B - 1) * x.stride_b + (x.H - 1) * x.stride_h + (x.N - 1) * x.stride_n + x.D) *
-                      size,
-          {x.stride_b * size, x.stride_h * size, x.stride_n * size},
-          x.D * size};
-}
-template <class T>
-Memory memory(const char* name, const BhnView<T>& x) {
-  return memory(name,
-                BhndView<T>{x.data, x.data ? x.B : 0, x.H, 1, x.N, x.stride_b, x.stride_h, x.N});
-}
-template <class T>
-Memory memory(const char* name, const BnView<T>& x) {
-  return memory(name, BhndView<T>{x.data, x.data ? x.B : 0, 1, 1, x.N, x.stride_b, x.N, x.N});
-}
-template <class T>
-Memory memory(const char* name, const StateView<T>& x) {
-  return memory(name, BhndView<T>{x.data, x.data ? x.B : 0, 1, 1, x.H * x.F * (x.E + 1),
-                                  x.H * x.F * (x.E + 1), 0, 0});
-}
-
-/// Interleaved views of one array, such as q, k and v of one projection, are told apart by their equal strides.
-bool overlap(const Memory& a, const Memory& b) {
-  if (!a.begin || !b.begin || a.end <= b.begin || b.end <= a.begin) return false;
-  return !(std::ranges::equal(a.strides, b.strides) &&
-           std::abs(a.begin - b.begin) >= std::max(a.width, b.width));
-}
-
-/// No output shares memory with an input or with another output.
+/// No output shares memory with an input, with another output or with itself.
 void check_apart(std::initializer_list<Memory> outputs, std::initializer_list<Memory> inputs) {
   for (const auto* out = outputs.begin(); out != outputs.end(); ++out) {
+    require(out->nested(), out->name, " with strides that keep its rows apart, got steps of ",
+            out->dims[0].stride, ", ", out->dims[1].stride, " and ", out->dims[2].stride, " bytes");
     for (const Memory& in : inputs) {
       require(!overlap(*out, in), out->name, " apart from ", in.name, ", got overlapping memory");
     }
@@ -71,6 +31,12 @@ void check_apart(std::initializer_list<Memory> outputs, std::initializer_list<Me
               ", got overlapping memory");
     }
   }
+}
+
+/// A state that goes out may be all of the one that came in, but not a part of it.
+void check_in_place(const Memory& out, const Memory& in) {
+  require(out.begin == in.begin || !overlap(out, in), out.name, " apart from ", in.name,
+          " or the same, got overlapping memory");
 }
 
 /// Sizes are not negative, their product and the farthest offset fit, strides and data make sense.
@@ -214,9 +180,13 @@ void check_forward(const ForwardArgs<T>& a, const Options& options, std::int64_t
   if (a.g.data) check_denominators<Compute<T>>(a.g, a.q.B, a.q.H, a.q.N);
   check_state<Compute<T>>("initial_state", a.initial_state, states, a.k.H, a.k.D, a.v.D, options);
   check_state<Compute<T>>("final_state", a.final_state, states, a.k.H, a.k.D, a.v.D, options);
+  const Memory initial = memory("initial_state", a.initial_state),
+               final = memory("final_state", a.final_state);
+  check_apart({memory("o", a.o), memory("g", a.g)}, {initial});
   check_apart(
-      {memory("o", a.o), memory("g", a.g), memory("final_state", a.final_state)},
+      {memory("o", a.o), memory("g", a.g), final},
       {memory("q", a.q), memory("k", a.k), memory("v", a.v), memory("key_weight", a.key_weight)});
+  check_in_place(final, initial);
 }
 
 template <class T>
@@ -240,8 +210,12 @@ void check_backward(const BackwardArgs<T>& a, const Options& options, std::int64
   check_same<T>("dk", a.dk, "k", a.k.B, a.k.H, a.k.N, a.k.D);
   check_output("dv", a.dv);
   check_same<T>("dv", a.dv, "v", a.v.B, a.v.H, a.v.N, a.v.D);
-  check_apart({memory("dq", a.dq), memory("dk", a.dk), memory("dv", a.dv),
-               memory("d_initial_state", a.d_initial_state)},
+  const Memory dq = memory("dq", a.dq), dk = memory("dk", a.dk), dv = memory("dv", a.dv),
+               initial = memory("d_initial_state", a.d_initial_state),
+               final = memory("d_final_state", a.d_final_state);
+  check_apart({dq, dk, dv}, {final});
+  check_in_place(initial, final);
+  check_apart({dq, dk, dv, initial},
               {memory("q", a.q), memory("k", a.k), memory("v", a.v), memory("o", a.o),
                memory("d_o", a.d_o), memory("g", a.g), memory("key_weight", a.key_weight),
                memory("initial_state", a.initial_state)});

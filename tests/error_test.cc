@@ -257,6 +257,27 @@ TEST(Errors, StatesOverOthersMemory) {
     a.v.data = in.problem.v.data.data();
     a.final_state = {in.problem.v.data.data(), 2, 2, 15, 6};
   });
+  // A state may change in place, but no other output is a state's memory, and no state a part of another.
+  std::vector<float> memory(5 * 15 * 7);
+  const StateView<float> state{memory.data(), 2, 2, 15, 6}, next{memory.data() + 7, 2, 2, 15, 6};
+  forward_rejects("o apart from initial_state", [&](auto& a, Options&, Inputs& in) {
+    in.out.o.data.resize(4 * 15 * 7, in.out.o.data[0]);
+    a.o.data = in.out.o.data.data();
+    a.initial_state = {in.out.o.data.data(), 2, 2, 15, 6};
+  });
+  forward_rejects("final_state apart from initial_state", [&](auto& a, Options&, Inputs&) {
+    a.initial_state = state;
+    a.final_state = next;
+  });
+  backward_rejects("d_initial_state apart from d_final_state", [&](auto& a, Options&, Inputs&) {
+    a.d_final_state = state;
+    a.d_initial_state = next;
+  });
+  backward_rejects("dq apart from d_final_state", [&](auto& a, Options&, Inputs& in) {
+    in.gradients.dq.data.resize(4 * 15 * 7, in.gradients.dq.data[0]);
+    a.dq.data = in.gradients.dq.data.data();
+    a.d_final_state = {in.gradients.dq.data.data(), 2, 2, 15, 6};
+  });
 }
 
 TEST(Errors, StateValues) {
@@ -414,6 +435,31 @@ TEST(Errors, OutputsOverInputs) {
                    [](auto& a, Options&, Inputs& in) { a.dv.data = in.gradients.dk.data.data(); });
 }
 
+// Views of one array with equal strides may interleave, but not one row's step apart: there rows fall on rows.
+TEST(Errors, OutputsAmongInputsOfOneArray) {
+  const std::int64_t N = 5, D = 4;
+  std::vector<float> array(4 * N * 4 * D), other(4 * N * D);
+  const auto at = [&](std::int64_t i) {
+    return BhndView<float>{array.data() + i * D, 1, 1, N, D, 0, 0, 4 * D};
+  };
+  const auto attend = [&](std::int64_t o) {
+    forward<float>({.q = at(0), .k = at(1), .v = at(2), .o = at(o)});
+  };
+  EXPECT_NO_THROW(attend(3));
+  EXPECT_TRUE(rejects("o apart from q", [&] { attend(4); }));
+  EXPECT_TRUE(rejects("o apart from q", [&] { attend(8); }));
+  EXPECT_TRUE(rejects("o apart from k", [&] { attend(5); }));
+  EXPECT_NO_THROW(attend(4 * N));  // behind it
+}
+TEST(Errors, OutputsOverThemselves) {
+  forward_rejects("o with strides",
+                  [](auto& a, Options&, Inputs&) { a.o.stride_b = a.o.stride_h; });
+  forward_rejects("g with strides",
+                  [](auto& a, Options&, Inputs&) { a.g.stride_b = a.g.stride_h; });
+  backward_rejects("dk with strides",
+                   [](auto& a, Options&, Inputs&) { a.dk.stride_h = a.dk.stride_n; });
+}
+
 TEST(Errors, MissingData) {
   both_reject("q", [](auto& a, Options&, Inputs&) { a.q.data = nullptr; });
   both_reject("k", [](auto& a, Options&, Inputs&) { a.k.data = nullptr; });
@@ -431,6 +477,19 @@ TEST(Errors, SizesThatOverflow) {
     a.q.B = a.k.B = a.v.B = a.o.B = a.g.B = a.key_weight.B = many;
     a.q.H = a.o.H = a.g.H = a.k.H = a.v.H = many;
   });
+  const std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  both_reject("k sizes",
+              [&](auto& a, Options&, Inputs&) { a.k.N = a.v.N = a.key_weight.N = most; });
+  both_reject("q sizes", [&](auto& a, Options&, Inputs&) { a.q.D = a.k.D = most / 2; });
+  both_reject("v sizes", [&](auto& a, Options&, Inputs&) { a.v.D = a.o.D = most; });
+  both_reject("k sizes", [&](auto& a, Options&, Inputs&) { a.k.stride_b = most; });
+  both_reject("features",
+              [](auto& a, Options& o, Inputs&) {  // of one head, whose state is the largest array
+                o.p = 4;
+                a.q.stride_n = a.k.stride_n = a.q.D = a.k.D = 10000;
+                if constexpr (requires { a.dq; })
+                  a.dq.stride_n = a.dk.stride_n = a.dq.D = a.dk.D = 10000;
+              });
 }
 
 }  // namespace
