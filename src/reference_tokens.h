@@ -3,7 +3,7 @@
 //   kStandardize   x^ = (x - mean x) / sqrt(var x + 1e-6)      over the D channels of a token        [eq. 5, 6]
 //   kL2            x^ = x / sqrt(|x|^2 + 1e-24)
 //   kNone          x^ = x
-//   kMaxNorm       x^ = x / mu,  mu = the largest |x| among the tokens of the head that have weight
+//   kMaxNorm       x^ = x / mu,  mu = sqrt(|x_a|^2 + 1e-24), a the longest token of the head that has weight
 //
 // Dropout of tokens makes x^ zero as a whole.
 #pragma once
@@ -19,7 +19,7 @@ namespace fastmax::reference {
 
 inline constexpr double kVarianceEps =
     1e-6;  ///< inside the root: a constant token becomes zeros, not NaN
-inline constexpr double kNormEps = 1e-24;  ///< likewise for a zero token under kL2
+inline constexpr double kNormEps = 1e-24;  ///< likewise for the norms of kL2 and kMaxNorm
 
 template <class Acc>
 struct Tokens {
@@ -58,7 +58,8 @@ Tokens<Acc> normalize(Rows<const T> x, Normalize how, const T* weight = nullptr)
     } else if (how == Normalize::kL2) {
       out.divisor[n] = std::sqrt(square(n, 0) + Acc(kNormEps));
     } else if (how == Normalize::kMaxNorm) {
-      out.divisor[n] = out.longest < 0 ? std::numeric_limits<Acc>::infinity() : largest;
+      out.divisor[n] = out.longest < 0 ? std::numeric_limits<Acc>::infinity()
+                                       : std::sqrt(largest * largest + Acc(kNormEps));
     }
     for (std::int64_t d = 0; d < x.D; ++d) out[n][d] = (Acc(x[n][d]) - mean) / out.divisor[n];
   }

@@ -45,41 +45,52 @@ void every_size_is_finite() {
   const T largest = std::numeric_limits<T>::max(), tiny = std::numeric_limits<T>::denorm_min();
   for (const int p : {1, 2, 3, 4})
     for (const bool causal : {false, true})
-      for (const T size :
-           {largest, largest / 3, std::sqrt(largest), std::numeric_limits<T>::min(), tiny, T(0)}) {
-        SCOPED_TRACE(testing::Message() << "p " << p << " causal " << causal << " size " << size);
-        Problem<T> problem({.N = 9, .M = 9, .D = 7, .E = 3, .p = p, .causal = causal});
-        std::mt19937 rng(1);
-        std::uniform_real_distribution<double> uniform(-1, 1);
-        const auto any = [&](T& x) {
-          const double u = uniform(rng);
-          x = u > 0.5 ? size : u < -0.5 ? -size : static_cast<T>(u) * size;
-        };
-        problem.q.for_each(any);
-        problem.k.for_each(any);
-        compute(problem, expect_finite<T>);
-      }
+      for (const Normalize normalize :
+           {Normalize::kStandardize, Normalize::kL2, Normalize::kMaxNorm})
+        for (const T size : {largest, largest / 3, std::sqrt(largest),
+                             std::numeric_limits<T>::min(), tiny, T(0)}) {
+          if (causal && normalize == Normalize::kMaxNorm) continue;
+          SCOPED_TRACE(testing::Message() << "p " << p << " causal " << causal << " normalize "
+                                          << int(normalize) << " size " << size);
+          Problem<T> problem({.N = 9, .M = 9, .D = 7, .E = 3, .p = p, .causal = causal});
+          problem.base.normalize = normalize;
+          std::mt19937 rng(1);
+          std::uniform_real_distribution<double> uniform(-1, 1);
+          const auto any = [&](T& x) {
+            const double u = uniform(rng);
+            x = u > 0.5 ? size : u < -0.5 ? -size : static_cast<T>(u) * size;
+          };
+          problem.q.for_each(any);
+          problem.k.for_each(any);
+          compute(problem, expect_finite<T>);
+        }
 }
 TEST(Extremes, EveryFloatGivesFiniteResults) { every_size_is_finite<float>(); }
 TEST(Extremes, EveryDoubleGivesFiniteResults) { every_size_is_finite<double>(); }
 
-// A wide reference can say what the right answer is at 1e38, too: normalisation takes the size
-// away.
-TEST(Extremes, HugeTokensAreNormalised) {
-  for (const int p : {1, 2}) {
-    Problem<float> problem({.N = 20, .M = 30, .D = 8, .E = 5, .p = p}), huge = problem;
-    const double factor = 3e37;
-    huge.q.for_each([&](float& x) { x = static_cast<float>(x * factor); });
-    huge.k.for_each([&](float& x) { x = static_cast<float>(x * factor); });
-    const auto right = answer(problem);
-    Outputs<float> truth = huge.outputs();
-    reference::forward<double>(huge.args(truth), huge.options());
-    compute(huge, [&](auto& out, auto& gradients) {
-      expect_finite(out, gradients);
-      EXPECT_LE(max_abs_diff(out.o, truth.o), right.o);
-    });
-  }
+// A wide reference can say what the right answer is at the end of the range, too: normalisation takes the size away.
+template <class T>
+void huge_tokens_are_normalised() {
+  for (const int p : {1, 2})
+    for (const Normalize normalize :
+         {Normalize::kStandardize, Normalize::kL2, Normalize::kMaxNorm}) {
+      SCOPED_TRACE(testing::Message() << "p " << p << " normalize " << int(normalize));
+      Problem<T> problem({.N = 20, .M = 30, .D = 8, .E = 5, .p = p}), huge = problem;
+      problem.base.normalize = huge.base.normalize = normalize;
+      const T factor = std::numeric_limits<T>::max() / 16;
+      huge.q.for_each([&](T& x) { x *= factor; });
+      huge.k.for_each([&](T& x) { x *= factor; });
+      const auto right = answer(problem);
+      Outputs<T> truth = huge.outputs();
+      reference::forward<Wide<T>>(huge.args(truth), huge.options());
+      compute(huge, [&](auto& out, auto& gradients) {
+        expect_finite(out, gradients);
+        EXPECT_LE(max_abs_diff(out.o, truth.o), right.o);
+      });
+    }
 }
+TEST(Extremes, HugeFloatsAreNormalised) { huge_tokens_are_normalised<float>(); }
+TEST(Extremes, HugeDoublesAreNormalised) { huge_tokens_are_normalised<double>(); }
 
 // A mean a thousand times the spread must not cost digits beyond those that the input lost: an
 // error of the mean is the same in all channels, and the other token's channels add up to zero.
