@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -17,6 +19,9 @@
 namespace fastmax {
 namespace {
 using namespace testing_support;
+
+/// Calls of operator new in this program, of which the library must make none in a hot call.
+std::atomic<long> allocations = 0;
 
 /// The last task first, on the caller's thread.
 void run_backwards(int n, const std::function<void(int)>& task) {
@@ -165,6 +170,63 @@ TEST(Execution, KeptWorkspaceStopsGrowing) {
   }
 }
 
+// With memory of the caller's, the second call of a size allocates nothing, whatever it asks for.
+TEST(Execution, HotCallsAllocateNothing) {
+  for (const bool causal : {false, true}) {
+    Problem<float> problem({.B = 2,
+                            .H = 4,
+                            .Hkv = 2,
+                            .N = 300,
+                            .M = 300,
+                            .D = 16,
+                            .E = 16,
+                            .p = 1,
+                            .causal = causal,
+                            .weights = Weights::kFractional});
+    problem.base.dropout = {.rate = 0.1, .mode = DropoutMode::kToken};
+    problem.base.coefficients = {{1, 1, 0, 0, 0}};
+    Outputs<float> out = problem.outputs();
+    Gradients<float> gradients = problem.gradients();
+    Tensor<float> a = Tensor<float>::nan({2, 4, 300, 300});
+    Workspace workspace;
+    for (Execution execution : {serial(), Execution{.threads = 2}}) {
+      execution.workspace = &workspace;
+      for (const Form form : {Form::kDirect, Form::kFactorised}) {
+        const Options options = problem.options(form);
+        const auto call = [&] {
+          forward(problem.args(out), options, execution);
+          backward(problem.args(out, gradients), options, execution);
+          attention_weights<float>({.q = problem.q.view(), .k = problem.k.view(), .a = a.view()},
+                                   options, execution);
+        };
+        call();
+        const long before = allocations;
+        call();
+        EXPECT_EQ(allocations, before) << form_name(form) << " causal " << causal;
+      }
+    }
+  }
+}
+TEST(Execution, HotStepsAllocateNothing) {
+  Problem<float> problem({.B = 2, .H = 4, .Hkv = 2, .N = 1, .M = 1, .D = 16, .E = 16});
+  State<float> state(2, 2, 16, 16);
+  Outputs<float> out = problem.outputs();
+  Workspace workspace;
+  for (Execution execution : {serial(), Execution{.threads = 2}}) {
+    execution.workspace = &workspace;
+    const auto call = [&] {
+      state.step(problem.q.view(), problem.k.view(), problem.v.view(), out.o.view(), execution);
+      state.extend(problem.q.view(), problem.k.view(), problem.v.view(), out.o.view(), {},
+                   execution);
+      state.query(problem.q.view(), out.o.view(), execution);
+    };
+    call();
+    const long before = allocations;
+    call();
+    EXPECT_EQ(allocations, before);
+  }
+}
+
 TEST(Execution, WorkspaceIsAligned) {
   Workspace workspace;
   for (const std::size_t bytes : {1, 64, 1000, 10}) {
@@ -191,3 +253,12 @@ TEST(Execution, CallersMayComeAtTheSameTime) {
 
 }  // namespace
 }  // namespace fastmax
+
+// Not inlined: g++ would then see free() meet what operator new gave, and warn.
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  ++fastmax::allocations;
+  if (void* memory = std::malloc(size)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }

@@ -1,88 +1,23 @@
 // bfloat16 and half precision: the definition on the rounded inputs, to the rounding of the outputs.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "fastmax/fastmax.h"
+#include "tests/half.h"
+#include "tests/options.h"
 #include "tests/problem.h"
+#include "tests/rounding.h"
 #include "tests/support.h"
 
 namespace fastmax {
 namespace {
 using namespace testing_support;
-
-/// What each type holds: bits of fraction, and the exponent of its smallest normal number.
-template <class S>
-struct Format;
-template <>
-struct Format<BFloat16> {
-  static constexpr int kFraction = 7, kExponent = 8;
-};
-template <>
-struct Format<Float16> {
-  static constexpr int kFraction = 10, kExponent = 5;
-};
-
-/// By the definition of the formats, without a hardware conversion.
-template <class S>
-double value(S x) {
-  using F = Format<S>;
-  const int bias = (1 << (F::kExponent - 1)) - 1, top = (1 << F::kExponent) - 1;
-  const int exponent = (x.bits >> F::kFraction) & top;
-  const double fraction = x.bits & ((1 << F::kFraction) - 1), sign = x.bits >> 15 ? -1 : 1;
-  if (exponent == top)
-    return fraction == 0 ? sign * std::numeric_limits<double>::infinity()
-                         : std::numeric_limits<double>::quiet_NaN();
-  const double mantissa = fraction / (1 << F::kFraction) + (exponent > 0 ? 1 : 0);
-  return sign * std::ldexp(mantissa, std::max(exponent, 1) - bias);
-}
-/// The nearest, ties to even.
-template <class S>
-S rounded(double x) {
-  using F = Format<S>;
-  const int bias = (1 << (F::kExponent - 1)) - 1;
-  const auto sign = static_cast<std::uint16_t>(std::signbit(x) ? 0x8000 : 0);
-  int exponent = 0;
-  std::frexp(std::abs(x), &exponent);
-  exponent = std::max(exponent - 1, 1 - bias);
-  const double units = std::nearbyint(std::ldexp(std::abs(x), F::kFraction - exponent));
-  const auto magnitude =
-      static_cast<int>(units) + ((exponent + bias - 1) << F::kFraction);  // a carry is an exponent
-  return {static_cast<std::uint16_t>(sign | magnitude)};
-}
-/// The distance of x from its neighbours in the format, half of which rounding costs.
-template <class S>
-double unit_of(double x) {
-  const int bias = (1 << (Format<S>::kExponent - 1)) - 1;
-  int exponent = 0;
-  std::frexp(x, &exponent);
-  return std::ldexp(1.0, std::max(exponent - 1, 1 - bias) - Format<S>::kFraction);
-}
-
-template <class S>
-struct Tensor16 {
-  Shape s;
-  std::vector<S> data;
-  BhndView<S> view() { return contiguous(data.data(), s.B, s.H, s.N, s.D); }
-};
-template <class S>
-Tensor16<S> unwritten(Shape s) {
-  return {s, std::vector<S>(static_cast<std::size_t>(s.B * s.H * s.N * s.D), S{0xFFFF})};  // NaN
-}
-/// Rounds a float tensor in place, and gives it as S.
-template <class S>
-Tensor16<S> round_in_place(Tensor<float>& x) {
-  Tensor16<S> out = unwritten<S>(x.s);
-  for_each_pair(x.view(), out.view(), [](float& wide, S& narrow) {
-    narrow = rounded<S>(wide);
-    wide = static_cast<float>(value(narrow));
-  });
-  return out;
-}
 
 TEST(Formats, OfTheTestAreTheStandards) {
   EXPECT_EQ(rounded<Float16>(1).bits, 0x3C00);
@@ -92,59 +27,6 @@ TEST(Formats, OfTheTestAreTheStandards) {
   EXPECT_EQ(rounded<BFloat16>(1).bits, 0x3F80);
   EXPECT_EQ(rounded<BFloat16>(-3.140625).bits, 0xC049);
   EXPECT_EQ(value(BFloat16{0x4049}), 3.140625);
-}
-
-/// A problem whose inputs are numbers of S, its calls on S, and the definition in double.
-template <class S>
-struct LowPrecision {
-  Problem<float> problem;
-  Tensor16<S> q, k, v, d_o;
-  Tensor16<S> o, dq, dk, dv;
-  Tensor<float> g;
-
-  explicit LowPrecision(const Case& c)
-      : problem(c),
-        q(round_in_place<S>(problem.q)),
-        k(round_in_place<S>(problem.k)),
-        v(round_in_place<S>(problem.v)),
-        d_o(round_in_place<S>(problem.d_o)),
-        o(unwritten<S>(problem.d_o.s)),
-        dq(unwritten<S>(problem.q.s)),
-        dk(unwritten<S>(problem.k.s)),
-        dv(unwritten<S>(problem.v.s)),
-        g(Tensor<float>::nan({c.B, 1, c.H, c.N})) {}
-
-  ForwardArgs<S> forward_args() {
-    return {.q = q.view(),
-            .k = k.view(),
-            .v = v.view(),
-            .key_weight = problem.key_weight(),
-            .o = o.view(),
-            .g = g.bhn()};
-  }
-  BackwardArgs<S> backward_args() {
-    return {.q = q.view(),
-            .k = k.view(),
-            .v = v.view(),
-            .key_weight = problem.key_weight(),
-            .o = o.view(),
-            .g = g.bhn(),
-            .d_o = d_o.view(),
-            .dq = dq.view(),
-            .dk = dk.view(),
-            .dv = dv.view()};
-  }
-};
-
-/// Each element within half a unit of its own rounding, and `absolute`, of the truth.
-template <class S>
-void expect_rounded(Tensor16<S>& got, Tensor<float>& truth, double absolute, const char* name) {
-  double worst = 0;
-  for_each_pair(got.view(), truth.view(), [&](S x, float y) {
-    const double excess = (std::abs(value(x) - y) - 0.5 * unit_of<S>(y)) / absolute;
-    if (!(excess <= worst)) worst = excess;
-  });
-  EXPECT_LE(worst, 1) << name;
 }
 
 std::vector<Case> low_precision_cases() {
@@ -184,7 +66,7 @@ void matches_reference() {
       reference::backward<double>(low.problem.args(truth, gradients), low.problem.options());
       forward(low.forward_args(), low.problem.options(form));
       expect_rounded(low.o, truth.o, 3e-4, "o");  // std(v) is 1
-      EXPECT_LE(rel_rms(low.g, truth.g), 1e-5);
+      EXPECT_LE(rel_rms(low.out.g, truth.g), 1e-5);
       backward(low.backward_args(), low.problem.options(form));
       // The gradients see o rounded, of relative size 2^-8 or 2^-11; besides, they are float's.
       const double seen = std::ldexp(2.0, -Format<S>::kFraction);
@@ -198,6 +80,82 @@ TEST_P(Reduced, MatchesReferenceInBFloat16) { matches_reference<BFloat16>(); }
 TEST_P(Reduced, MatchesReferenceInFloat16) { matches_reference<Float16>(); }
 INSTANTIATE_TEST_SUITE_P(Core, Reduced, testing::ValuesIn(low_precision_cases()),
                          [](const auto& info) { return case_name(info.param); });
+
+class EveryOption : public testing::TestWithParam<OptionsCase> {};
+
+/// Gradients see o rounded, half a unit of it, in every term: what that may cost is that share of the terms' sums.
+template <class S>
+void every_option_matches(const OptionsCase& o) {
+  Problem<float> wide(o.c);
+  wide.base = o.base;
+  if (o.state) wide.add_states();
+  LowPrecision<S> low(std::move(wide));
+  auto right = answer(low.problem);
+  auto gradient = gradient_answer(low.problem);
+  const auto terms = gradient_terms(low.problem);
+  const double seen = std::ldexp(0.5, -Format<S>::kFraction);
+  const Options options = low.problem.options(o.form);
+  for_each_target([&] {
+    low.out = low.problem.outputs();
+    low.gradients = low.problem.gradients();
+    low.o = unwritten<S>(low.o.s);
+    forward(low.forward_args(), options, {.threads = o.threads});
+    expect_rounded(low.o, right.truth.o, right.o + 3e-4, "o");
+    EXPECT_LE(max_abs_diff(low.out.g, right.truth.g), right.g);
+    EXPECT_LE(max_abs_diff(low.out.final_state, right.truth.final_state), right.final_state);
+    low.dq = unwritten<S>(low.dq.s);
+    low.dk = unwritten<S>(low.dk.s);
+    low.dv = unwritten<S>(low.dv.s);
+    backward(low.backward_args(), options, {.threads = o.threads});
+    expect_rounded(low.dq, gradient.truth.dq, gradient.dq + seen * terms.dq, "dq");
+    expect_rounded(low.dk, gradient.truth.dk, gradient.dk + seen * terms.dk, "dk");
+    expect_rounded(low.dv, gradient.truth.dv, gradient.dv, "dv");
+    EXPECT_LE(max_abs_diff(low.gradients.d_initial_state, gradient.truth.d_initial_state),
+              gradient.d_initial_state + seen * terms.d_initial_state);
+  });
+}
+TEST_P(EveryOption, MatchesReferenceInBFloat16) { every_option_matches<BFloat16>(GetParam()); }
+TEST_P(EveryOption, MatchesReferenceInFloat16) { every_option_matches<Float16>(GetParam()); }
+INSTANTIATE_TEST_SUITE_P(Pairs, EveryOption, testing::ValuesIn(options_cases()), options_case_name);
+
+/// Packed sequences of 16-bit elements are as many calls, to the last bit.
+template <class S>
+void packed_is_separate() {
+  const std::vector<std::int32_t> cu{0, 3, 3, 70, 150};
+  for (const bool causal : {false, true})
+    for (const Form form : {Form::kDirect, Form::kFactorised}) {
+      const Case c{.H = 4, .Hkv = 2, .N = 150, .M = 150, .D = 6, .E = 5, .causal = causal};
+      LowPrecision<S> packed(c), separate(c);
+      const Options options = packed.problem.options(form);
+      forward(packed.forward_args(), Sequences{cu, cu}, options, {.threads = 2});
+      backward(packed.backward_args(), Sequences{cu, cu}, options, {.threads = 2});
+      for (std::size_t i = 0; i + 1 < cu.size(); ++i) {
+        const auto cut = [&](auto x) { return part(x, cu[i], cu[i + 1]); };
+        const auto f = separate.forward_args();
+        forward<S>({.q = cut(f.q), .k = cut(f.k), .v = cut(f.v), .o = cut(f.o), .g = cut(f.g)},
+                   options);
+        const auto b = separate.backward_args();
+        backward<S>({.q = cut(b.q),
+                     .k = cut(b.k),
+                     .v = cut(b.v),
+                     .o = cut(b.o),
+                     .g = cut(b.g),
+                     .d_o = cut(b.d_o),
+                     .dq = cut(b.dq),
+                     .dk = cut(b.dk),
+                     .dv = cut(b.dv)},
+                    options);
+      }
+      const auto same = [](const Tensor16<S>& a, const Tensor16<S>& b) {
+        return std::ranges::equal(a.data, b.data, {}, &S::bits, &S::bits);
+      };
+      EXPECT_TRUE(same(packed.o, separate.o) && same_bits(packed.out.g, separate.out.g));
+      EXPECT_TRUE(same(packed.dq, separate.dq) && same(packed.dk, separate.dk) &&
+                  same(packed.dv, separate.dv));
+    }
+}
+TEST(Reduction, PackedIsSeparateInBFloat16) { packed_is_separate<BFloat16>(); }
+TEST(Reduction, PackedIsSeparateInFloat16) { packed_is_separate<Float16>(); }
 
 /// Conversion alone, on every number there is: weights of one key are one, so that o = v.
 template <class S>

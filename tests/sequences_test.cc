@@ -28,24 +28,6 @@ std::vector<Packing> packings() {
            {0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, 36, 39, 42, 45, 110}}};
 }
 
-template <class View>
-View part(View x, std::int64_t from, std::int64_t to) {
-  x.data += from * x.stride_n;
-  x.N = to - from;
-  return x;
-}
-template <class T>
-BhnView<T> part(BhnView<T> x, std::int64_t from, std::int64_t to) {
-  x.data += from;
-  x.N = to - from;
-  return x;
-}
-template <class T>
-BnView<T> part(BnView<T> x, std::int64_t from, std::int64_t to) {
-  if (x.data) x.data += from;
-  x.N = to - from;
-  return x;
-}
 template <class T>
 StateView<T> one(StateView<T> x, std::int64_t i) {
   if (!x.data) return x;
@@ -53,7 +35,7 @@ StateView<T> one(StateView<T> x, std::int64_t i) {
 }
 
 template <class T>
-ForwardArgs<T> part(ForwardArgs<T> a, const Packing& s, std::size_t i) {
+ForwardArgs<T> sequence(ForwardArgs<T> a, const Packing& s, std::size_t i) {
   const auto q = [&](auto x) { return part(x, s.cu_q[i], s.cu_q[i + 1]); };
   const auto k = [&](auto x) { return part(x, s.cu_k[i], s.cu_k[i + 1]); };
   const auto at = static_cast<std::int64_t>(i);
@@ -67,7 +49,7 @@ ForwardArgs<T> part(ForwardArgs<T> a, const Packing& s, std::size_t i) {
           one(a.final_state, at)};
 }
 template <class T>
-BackwardArgs<T> part(BackwardArgs<T> a, const Packing& s, std::size_t i) {
+BackwardArgs<T> sequence(BackwardArgs<T> a, const Packing& s, std::size_t i) {
   const auto q = [&](auto x) { return part(x, s.cu_q[i], s.cu_q[i + 1]); };
   const auto k = [&](auto x) { return part(x, s.cu_k[i], s.cu_k[i + 1]); };
   const auto at = static_cast<std::int64_t>(i);
@@ -91,11 +73,13 @@ struct SequencesCase {
   bool causal, weights, states;
   Form form;
   int p = 2;
+  Normalize normalize = Normalize::kStandardize;
 };
 std::string sequences_name(const testing::TestParamInfo<SequencesCase>& info) {
   const SequencesCase& s = info.param;
   return std::string(s.packing.name) + "_p" + std::to_string(s.p) + (s.causal ? "_causal" : "") +
-         (s.weights ? "_weights" : "") + (s.states ? "_states_" : "_") + form_name(s.form);
+         (s.weights ? "_weights" : "") + (s.states ? "_states" : "") +
+         options_name({.normalize = s.normalize}) + "_" + form_name(s.form);
 }
 void PrintTo(const SequencesCase& s, std::ostream* out) { *out << s.packing.name; }
 
@@ -106,8 +90,12 @@ std::vector<SequencesCase> sequences_cases() {
     for (const bool causal : {false, true})
       for (const bool states : {false, true})
         for (const Form form : {Form::kDirect, Form::kFactorised})
-          if (!states || form == Form::kFactorised)
-            cases.push_back({packing, causal, i++ % 2 == 0, states, form, 1 + i % 3});
+          if (!states || form == Form::kFactorised) {
+            const auto normalize = static_cast<Normalize>(i % (causal || states ? 3 : 4));
+            cases.push_back(
+                {packing, causal, i % 2 == 0, states, form, 1 + (i + 1) % 3, normalize});
+            ++i;
+          }
   return cases;
 }
 
@@ -133,6 +121,8 @@ struct Packed {
                  .layout = Layout::kBnhd}),
         count(std::ssize(s.packing.cu_q) - 1),
         F(state_features(s.p, 6)) {
+    problem.base.normalize = s.normalize;
+    if (s.normalize == Normalize::kNone) problem.base.scale = 0.05;
     if (!s.states) return;
     Problem<T> states({.B = count, .H = 2, .Hkv = 2, .N = 0, .M = 1, .D = 6, .E = 5, .p = s.p});
     states.add_states();
@@ -170,23 +160,25 @@ void equals_separate_calls(const SequencesCase& s) {
     args.d_initial_state = packed.state(r.d_initial_state);
     return args;
   };
-  for (std::int64_t i = 0; i < packed.count; ++i)
-    forward(part(forward_args(separate), s.packing, i), options, serial());
-  for (std::int64_t i = 0; i < packed.count; ++i)
-    backward(part(backward_args(separate), s.packing, i), options, serial());
-  for (const int threads : {1, 3}) {
-    together = {problem.outputs(), problem.gradients(), nothing, nothing};
-    forward(forward_args(together), sequences, options, {.threads = threads});
-    backward(backward_args(together), sequences, options, {.threads = threads});
-    EXPECT_TRUE(same_bits(together.out.o, separate.out.o));
-    EXPECT_TRUE(same_bits(together.out.g, separate.out.g));
-    EXPECT_TRUE(same_bits(together.gradients.dq, separate.gradients.dq));
-    EXPECT_TRUE(same_bits(together.gradients.dk, separate.gradients.dk));
-    EXPECT_TRUE(same_bits(together.gradients.dv, separate.gradients.dv));
-    EXPECT_EQ(max_abs_diff(together.final_state, separate.final_state), 0);
-    EXPECT_EQ(max_abs_diff(together.d_initial_state, separate.d_initial_state), 0);
-    EXPECT_TRUE(together.out.o.all_finite() && together.gradients.dk.all_finite());
-  }
+  for_each_target([&] {
+    for (std::int64_t i = 0; i < packed.count; ++i)
+      forward(sequence(forward_args(separate), s.packing, i), options, serial());
+    for (std::int64_t i = 0; i < packed.count; ++i)
+      backward(sequence(backward_args(separate), s.packing, i), options, serial());
+    for (const int threads : {1, 3}) {
+      together = {problem.outputs(), problem.gradients(), nothing, nothing};
+      forward(forward_args(together), sequences, options, {.threads = threads});
+      backward(backward_args(together), sequences, options, {.threads = threads});
+      EXPECT_TRUE(same_bits(together.out.o, separate.out.o));
+      EXPECT_TRUE(same_bits(together.out.g, separate.out.g));
+      EXPECT_TRUE(same_bits(together.gradients.dq, separate.gradients.dq));
+      EXPECT_TRUE(same_bits(together.gradients.dk, separate.gradients.dk));
+      EXPECT_TRUE(same_bits(together.gradients.dv, separate.gradients.dv));
+      EXPECT_EQ(max_abs_diff(together.final_state, separate.final_state), 0);
+      EXPECT_EQ(max_abs_diff(together.d_initial_state, separate.d_initial_state), 0);
+      EXPECT_TRUE(together.out.o.all_finite() && together.gradients.dk.all_finite());
+    }
+  });
 }
 TEST_P(PackedSequences, EqualSeparateCallsInFloat) { equals_separate_calls<float>(GetParam()); }
 TEST_P(PackedSequences, EqualSeparateCallsInDouble) { equals_separate_calls<double>(GetParam()); }
@@ -216,9 +208,9 @@ TEST(SequencesDropout, DrawsForEachSequence) {
       forward(problem.args(out), sequences, problem.options());
       backward(problem.args(out, gradients), sequences, problem.options());
       for (std::size_t i = 0; i + 1 < packing.cu_q.size(); ++i) {
-        reference::forward<double>(part(problem.args(truth), packing, i), problem.options(),
+        reference::forward<double>(sequence(problem.args(truth), packing, i), problem.options(),
                                    static_cast<std::int64_t>(i));
-        reference::backward<double>(part(problem.args(truth, true_gradients), packing, i),
+        reference::backward<double>(sequence(problem.args(truth, true_gradients), packing, i),
                                     problem.options(), static_cast<std::int64_t>(i));
       }
       const double scale = 10;  // few keys give larger weights than many

@@ -23,19 +23,6 @@ namespace fastmax {
 namespace {
 using namespace testing_support;
 
-template <class T>
-BhndView<T> part(BhndView<T> x, std::int64_t from, std::int64_t to) {
-  x.data += from * x.stride_n;
-  x.N = to - from;
-  return x;
-}
-template <class T>
-BnView<const T> part(BnView<const T> x, std::int64_t from, std::int64_t to) {
-  if (x.data) x.data += from;
-  x.N = to - from;
-  return x;
-}
-
 struct StateCase {
   Case c;
   Options base{.floor = Floor::kClamp};

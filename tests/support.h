@@ -88,6 +88,26 @@ struct Tensor {
   }
 };
 
+/// The rows [from, to) of each head.
+template <class View>
+View part(View x, std::int64_t from, std::int64_t to) {
+  if (x.data) x.data += from * x.stride_n;
+  x.N = to - from;
+  return x;
+}
+template <class T>
+BhnView<T> part(BhnView<T> x, std::int64_t from, std::int64_t to) {
+  if (x.data) x.data += from;
+  x.N = to - from;
+  return x;
+}
+template <class T>
+BnView<T> part(BnView<T> x, std::int64_t from, std::int64_t to) {
+  if (x.data) x.data += from;
+  x.N = to - from;
+  return x;
+}
+
 /// Calls visit(a, b) for each pair of elements of two views of one shape.
 template <class A, class B, class Visit>
 void for_each_pair(BhndView<A> a, BhndView<B> b, Visit visit) {

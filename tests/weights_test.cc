@@ -120,6 +120,32 @@ TEST_P(AttentionWeights, AreWhatForwardAppliedInDouble) {
 }
 INSTANTIATE_TEST_SUITE_P(Core, AttentionWeights, testing::ValuesIn(weights_cases()));
 
+// The default scale of an odd p is the largest for which no weight is negative, whatever the tokens: even where half of
+// the keys are exactly opposite to a query. A little more of it, and some weight is.
+TEST(DefaultScale, MakesNoWeightNegative) {
+  for (const int p : {1, 3})
+    for (const Normalize normalize :
+         {Normalize::kStandardize, Normalize::kL2, Normalize::kMaxNorm}) {
+      SCOPED_TRACE(testing::Message() << "p " << p << " normalize " << int(normalize));
+      Problem<double> problem({.N = 40, .M = 80, .D = 5, .p = p});
+      problem.base.normalize = normalize;
+      for (std::int64_t m = 0; m < 40; ++m)
+        for (std::int64_t d = 0; d < 5; ++d)
+          problem.k.view().head(0, 0)[m][d] = -1000 * (problem.q.view().head(0, 0)[m][d] *= 1000);
+      const auto least = [&](double factor) {
+        Options options = problem.options();
+        options.scale = factor * default_scale(p, 5, normalize);
+        Tensor<double> a = Tensor<double>::nan({1, 1, 40, 80});
+        attention_weights(weights_args(problem, a), options);
+        double smallest = 1;
+        a.for_each([&](double x) { smallest = std::min(smallest, x); });
+        return smallest;
+      };
+      EXPECT_GE(least(1), -1e-15);
+      EXPECT_LT(least(1.001), -1e-6);
+    }
+}
+
 // Rows that are asked for, in any order and more than once, are those of all.
 TEST(AttentionWeightsRows, AreRowsOfTheWhole) {
   for (const DropoutMode mode : {DropoutMode::kQuadratic, DropoutMode::kToken}) {
