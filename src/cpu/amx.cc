@@ -358,6 +358,13 @@ FASTMAX_AMX void read(const FeatureBlock* blocks, std::size_t count, int p, cons
 bool available() { return false; }
 Tiles::Tiles(bool) : used_(false) {}
 Tiles::~Tiles() = default;
+// Linked, but never called where tiles are not available.
+void pack_values(const float*, std::size_t, std::size_t, const float*, std::size_t, Bits*) {}
+void pack_state(const float*, std::size_t, std::size_t, std::size_t, Bits*) {}
+void join(const FeatureBlock&, int, const Keys*, std::size_t, std::size_t, const float*,
+          const float*, float*, std::size_t, float*, Bits*) {}
+void read(const FeatureBlock*, std::size_t, int, const float*, const Bits*, const float*,
+          std::size_t, bool, float*, float*) {}
 
 #endif
 
