@@ -6,6 +6,16 @@ install(TARGETS fastmax EXPORT fastmaxTargets COMPONENT core)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT core)
 install(EXPORT fastmaxTargets NAMESPACE fastmax:: DESTINATION ${package_dir} COMPONENT core)
 
+# Whoever links the static library links what it uses; a shared one brings that itself.
+get_target_property(library_type fastmax TYPE)
+if(library_type STREQUAL STATIC_LIBRARY)
+  set(FASTMAX_DEPENDENCIES "find_dependency(hwy 1.0.3)\nfind_dependency(Threads)")
+  set(FASTMAX_PC_PRIVATE "")
+else()
+  set(FASTMAX_DEPENDENCIES "")
+  set(FASTMAX_PC_PRIVATE ".private")
+endif()
+
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/fastmaxConfig.cmake.in
   ${PROJECT_BINARY_DIR}/fastmaxConfig.cmake INSTALL_DESTINATION ${package_dir})
 # Before 1.0 a minor version may change the interface.
