@@ -1,8 +1,8 @@
 #include "app/dropout.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
 #include <limits>
@@ -26,7 +26,8 @@ at::Tensor add_kept(const std::optional<at::Tensor>& x, const at::Tensor& z_any,
   const float* to_drop = z.const_data_ptr<float>();
   float* to = out.mutable_data_ptr<float>();
   const std::int64_t n = z.numel(), grains = (n + kGrain - 1) / kGrain;
-  at::parallel_for(0, grains, 1, [&](std::int64_t begin, std::int64_t end) {
+  // Not at::parallel_for: a header's, it has threads only where OpenMP is compiled in.
+  torch::stable::parallel_for(0, grains, 1, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t first = begin * kGrain, last = std::min(end * kGrain, n);
     app::add_kept(from ? from + first : nullptr, to_drop + first, to + first, first, last - first,
                   mask);

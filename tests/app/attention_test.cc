@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "app/names.h"
+#include "tests/app/one_thread.h"
 
 namespace fastmax::app {
 namespace {
@@ -63,6 +64,7 @@ Heads some_heads() {
 }
 
 TEST(Attention, IsItsDefinition) {
+  const OneThread one_thread;
   for (const std::string& attention : attention_names()) {
     for (const char* normalize : {"standardize", "l2", "none"}) {
       for (const char* positions : {"none", "rotary"}) {
@@ -95,6 +97,7 @@ TEST(Attention, IsItsDefinition) {
 // Learning may lower an odd order's scale, but never raise it to where weights become negative; then the factor's
 // gradient is zero. Even orders go where they like.
 TEST(Attention, LearntScaleKeepsOddOrdersSafe) {
+  const OneThread one_thread;
   for (const std::string& attention : attention_names()) {
     const ModelConfig c = {
         .attention = attention, .heads = kH, .dim = kH * kD, .scale_learnable = true, .length = kN};

@@ -191,6 +191,7 @@ TEST(Model, DropoutActsOnlyInTrainingAndFollowsTheSeed) {
 
 // Fastmax sees a set of tokens; only positions and the convolution make a sequence of it.
 TEST(Model, OrderMattersThroughPositionsOrConvolutionOnly) {
+  const OneThread one_thread;
   const c10::AutoGradMode no_gradient(false);
   const at::Tensor tokens = at::arange(12).view({1, 12}) % 7;
   const at::Tensor turned = tokens.flip({1});
