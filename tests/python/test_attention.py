@@ -159,6 +159,20 @@ def test_packed_sequences_are_separate_ones(causal, method):
     )
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("causal", [False, True])
+def test_clamped_denominators_stand_at_their_floor_and_pass_no_gradient(causal, method):
+    """At the paper's scale, keys opposite to their queries make most denominators negative."""
+    q = normal(2, 1, 40, 16, requires_grad=True)
+    inputs = q, -q, normal(2, 1, 40, 16, seed=1, requires_grad=True)
+    options = {"is_causal": causal, "p": 1, "scale": 1.0, "key_weight": make_weight(2, 40)}
+    o, truth = sdpa(*inputs, floor="clamp", method=method, **options), reference.attention(*inputs, **options)
+    assert truth.abs().max() > 1e12
+    torch.testing.assert_close(o, truth, rtol=1e-10, atol=1e-10)
+    for ours, true in zip(torch.autograd.grad(o.sum(), (q, inputs[2])), torch.autograd.grad(truth.sum(), (q, inputs[2]))):
+        assert (ours - true).abs().max() < 1e-10 * true.abs().max()
+
+
 @pytest.mark.parametrize("dropout_p", [0.0, 0.3])
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_chunks_of_the_composite_path_join(causal, dropout_p):
