@@ -88,7 +88,7 @@ def scaled_dot_product_attention(
         need(key_weight is None, "attn_mask or key_weight", "both")
         key_weight = _weight_of_mask(attn_mask, query, key, shape)
     if key_weight is not None:
-        _check_key_weight(key_weight, key, method)
+        need_type("key_weight", key_weight, Tensor, "a Tensor")
     cu_q, cu_k = (None, None) if cu_seqlens is None else _offsets(cu_seqlens)
     past = None
     if initial_state is not None:
@@ -163,7 +163,7 @@ def attention_weights(
     query, key, _, shape = _tensors(query, key, key)
     _check_call(0.0, is_causal, enable_gqa, query, key)
     if key_weight is not None:
-        _check_key_weight(key_weight, key, "auto")
+        need_type("key_weight", key_weight, Tensor, "a Tensor")
     if rows is not None:
         rows = _row_indices(rows).to(query.device)
     options = {**_function(p, scale, normalize, coefficients), "causal": is_causal}
@@ -228,15 +228,6 @@ def _check_call(dropout_p, is_causal, enable_gqa, query, key) -> None:
         need_type("is_causal", is_causal, bool, "a bool")
     if not enable_gqa and query.shape[1] != key.shape[1]:
         need(False, "as many key heads as query heads, or enable_gqa=True", f"{key.shape[1]} and {query.shape[1]}")
-
-
-def _check_key_weight(key_weight: Tensor, key: Tensor, method: str) -> None:
-    need_type("key_weight", key_weight, Tensor, "a Tensor")
-    need(
-        method == "composite" or not (key_weight.requires_grad and torch.is_grad_enabled()),
-        "key_weight without gradient, which only method='composite' gives",
-        "one that requires it",
-    )
 
 
 def _weight_of_mask(mask: Tensor, query: Tensor, key: Tensor, shape: torch.Size) -> Tensor:

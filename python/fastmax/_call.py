@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fastmax import _composite
+from fastmax._errors import need
 from fastmax._operators import autocast, operators
 
 # Where nothing is recorded, the Python code that would record it need not be asked; nor the layers of torch.ops.
@@ -53,6 +54,9 @@ def attend(
         return _composite.attention(q, k, v, *inputs[3:], **options)
     if method != "auto":
         options["method"] = method
+    if key_weight is not None and key_weight.requires_grad:
+        rule = "key_weight without gradient, which only method='composite' gives"
+        need(not torch.is_grad_enabled(), rule, "one that requires it")
     if records:
         return operators.forward.default(*inputs, **options)
     with _below_autograd():

@@ -70,6 +70,8 @@ class FastmaxState:
 
     def update(self, k: Tensor, v: Tensor, key_weight: Tensor | None = None) -> "FastmaxState":
         """Keys k [B, Hkv, M, D] and values v [B, Hkv, M, E] join, with weights [B, M]. Returns self."""
+        for name, x in (("k", k), ("v", v)):
+            need_type(name, x, Tensor, "a Tensor")
         no_query = k.new_empty(*self.tensor.shape[:2], 0, self.D)
         self.tensor = self._attend(no_query, k, v, key_weight, return_state=True)[2]
         self.count += k.size(2)
@@ -77,6 +79,7 @@ class FastmaxState:
 
     def query(self, q: Tensor) -> Tensor:
         """o [B, H, N, E] of queries [B, H, N, D] that see all tokens so far and nothing else; H a multiple of Hkv."""
+        need_type("q", q, Tensor, "a Tensor")
         B, H = self.tensor.shape[:2]
         return self._attend(q, q.new_empty(B, H, 0, self.D), q.new_empty(B, H, 0, self.E))[0]
 
