@@ -8,8 +8,8 @@
 //
 // Keys outer, because then one array of length N is streamed (dQ) and not two. Four panels of keys
 // share a pass over the queries, or dQ would come from memory too often at D = 128.
+#include "src/cpu/direct_scratch.h"
 #include "src/cpu/kernels.h"
-#include "src/cpu/scratch.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "src/cpu/direct_backward.cc"
@@ -121,9 +121,8 @@ class DirectBackward {
     const std::size_t i = panel % shape_.query_panels, first = i * kPanel,
                       n = panel_tokens(shape_.N, i);
     T* sum = shared.dq + panel * kPanel * ld_;
-    for (std::size_t part = 1; part < gradient_parts(shape_); ++part) {
-      add(sum, sum + part * gradient_part_size<T>(shape_), n * ld_);
-    }
+    const std::size_t size = gradient_part_size<T>(shape_);
+    add_parts(sum, sum + size, size, gradient_parts(shape_) - 1, n * ld_);
     pack_plain(sum, ld_, n, shape_.K, w.dX);
     write_query_gradients(call_, shape_, b, head, first, n, w.dX,
                           shared.x + panel * shape_.dims * kPanel, shared.inverse + panel * kPanel);

@@ -8,8 +8,8 @@
 //
 // Four panels of queries share one pass over the keys: at D = 128 and long N keys and values no
 // longer fit L2, and reading them once a panel made the kernel slower than softmax.
+#include "src/cpu/direct_scratch.h"
 #include "src/cpu/kernels.h"
-#include "src/cpu/scratch.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "src/cpu/direct_forward.cc"
@@ -59,10 +59,10 @@ class DirectForward {
   void prepare_keys(std::size_t b, std::size_t h, std::size_t panel, const Shared& shared) const {
     const std::size_t n = panel_tokens(shape_.M, panel), first = panel * kPanel;
     pack_keys(call_, shape_, b, h, first, n, keys(shared, panel), static_cast<T*>(nullptr));
-    if (shape_.channels != shape_.E) {
+    if (!values_in_place<T>(shape_)) {
       const auto v = call_.args.v.head(b, h);
-      pad_rows(v[first].data(), v.stride, n, shape_.E, shared.values + first * shape_.channels,
-               shape_.channels);
+      const std::size_t ld = padded<T>(shape_.E);
+      pad_rows(v[first].data(), v.stride, n, shape_.E, shared.values + first * ld, ld);
     }
     if (panel + 1 == shape_.key_panels) {
       pack_weights(call_.args.key_weight.row(b), first, n, shared.tail_weight);
@@ -77,13 +77,13 @@ class DirectForward {
                   .ldv = {},
                   .key_weight = {}};
     const std::size_t first = panel * kPanel;
-    if (shape_.channels == shape_.E) {
+    if (values_in_place<T>(shape_)) {
       const auto v = call_.args.v.head(b, h);
       k.v = v[first].data();
       k.ldv = v.stride;
     } else {
-      k.v = shared.values + first * shape_.channels;
-      k.ldv = shape_.channels;
+      k.ldv = padded<T>(shape_.E);
+      k.v = shared.values + first * k.ldv;
     }
     const T* weight = call_.args.key_weight.row(b);
     // Rows of the product behind the last key must weigh nothing.

@@ -11,8 +11,8 @@
 // it (a scan forwards with M), dk and dv the queries after (a scan backwards with R); inside a
 // chunk the gradient is computed directly, dq in the first scan and dk, dv in the second. That
 // repeats two small products and keeps nothing between scans.
+#include "src/cpu/factorised_scratch.h"
 #include "src/cpu/kernels.h"
-#include "src/cpu/scratch.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "src/cpu/factorised_backward.cc"
@@ -289,8 +289,9 @@ class FactorisedBackward {
             keys[i].weight, delta, w.dX, w.F, w.features, w.features + kPanel * kPanel);
       }
     }
-    for (std::size_t slice = 0; has_past(first + chunk) && slice < shape_.slices; ++slice) {
-      add(w.dX, dX(shared, slice, head, panel), x_size());
+    if (has_past(first + chunk)) {
+      add_parts(w.dX, dX(shared, 0, head, panel), shape_.heads * shape_.span * x_size(),
+                shape_.slices, x_size());
     }
     write_dq(b, h * shape_.heads + head, first + panel, shared.tokens, slot, w.dX);
   }
@@ -312,9 +313,10 @@ class FactorisedBackward {
         if (shape_.drops_features) masked_keys(q, k, delta, shared, w);
       }
     }
-    for (std::size_t slice = 0; has_future(first + chunk) && slice < shape_.slices; ++slice) {
-      add(w.dX, dX(shared, slice, 0, panel), x_size());
-      add(w.dV, dV(shared, slice, panel), v_size());
+    if (has_future(first + chunk)) {
+      add_parts(w.dX, dX(shared, 0, 0, panel), shape_.heads * shape_.span * x_size(), shape_.slices,
+                x_size());
+      add_parts(w.dV, dV(shared, 0, panel), shape_.span * v_size(), shape_.slices, v_size());
     }
     write_dk_dv(b, h, static_cast<std::size_t>(shape_.offset) + (first + panel) * kPanel,
                 panel_tokens(shape_.N, first + panel), shared.tokens, panel, w.dX, w.dV);

@@ -15,8 +15,8 @@
 // One head over several threads: unmasked, each thread owns some of the features while keys join
 // and some of the queries after. Causal, features are cut into slices whose partial outputs are
 // summed in order, so that the result does not depend on how many threads share the slices.
+#include "src/cpu/factorised_scratch.h"
 #include "src/cpu/kernels.h"
-#include "src/cpu/scratch.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "src/cpu/factorised_forward.cc"
@@ -194,10 +194,9 @@ class FactorisedForward {
       }
     }
     if (has_past(first + chunk)) {
-      for (std::size_t slice = 0; slice < shape_.slices; ++slice) {
-        add(w.ot, ot(shared, slice, head, panel), ot_size());
-        add(w.g, g(shared, slice, head, panel), kPanel);
-      }
+      const std::size_t panels = shape_.heads * shape_.span;
+      add_parts(w.ot, ot(shared, 0, head, panel), panels * ot_size(), shape_.slices, ot_size());
+      add_parts(w.g, g(shared, 0, head, panel), panels * kPanel, shape_.slices, kPanel);
     }
     write(b, h * shape_.heads + head, first + panel, w.ot, w.g);
   }

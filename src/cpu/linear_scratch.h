@@ -1,6 +1,6 @@
 // Scratch of the factorised form for p = 1, where kappa itself is the features.
 #pragma once
-#include "src/cpu/scratch.h"
+#include "src/cpu/factorised_scratch.h"
 
 namespace fastmax::cpu {
 
@@ -8,8 +8,8 @@ namespace fastmax::cpu {
 /// the state costs; a shorter one than a vector would leave lanes empty.
 inline constexpr std::size_t kBlock = 16;
 
-/// Rows that lie a multiple of 512 bytes apart share an eighth of L1's sets, and a panel of them does not fit there; an
-/// odd number of lines apart they use all.
+/// Where rows of n elements start: an odd number of lines apart. Rows a multiple of 512 bytes apart share an eighth of
+/// L1's sets, and kappa, values and state are read together.
 template <class T>
 constexpr std::size_t spread(std::size_t n) {
   constexpr std::size_t kLine = 64 / sizeof(T);

@@ -10,7 +10,6 @@
 
 #include "hwy/highway.h"
 #include "src/cpu/features.h"
-#include "src/cpu/scratch.h"
 
 #if defined(FASTMAX_CPU_MASKED_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FASTMAX_CPU_MASKED_INL_H_

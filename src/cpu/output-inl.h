@@ -25,9 +25,16 @@ HWY_INLINE std::int64_t visible_keys(const Settings<T>& s, const Geometry& shape
                   : static_cast<std::int64_t>(shape.M);
 }
 
+/// to += part 0 + part 1 + .., one after the other, parts `stride` apart.
 template <class T>
-HWY_INLINE void add(T* HWY_RESTRICT to, const T* HWY_RESTRICT more, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) to[i] += more[i];
+HWY_INLINE void add_parts(T* HWY_RESTRICT to, const T* HWY_RESTRICT part, std::size_t stride,
+                          std::size_t parts, std::size_t n) {
+  for (std::size_t i = 0; i < n; i += kLanes<T>) {
+    auto sum = load_n(to + i, n - i);
+    for (std::size_t p = 0; p < parts; ++p)
+      sum = hn::Add(sum, load_n(part + p * stride + i, n - i));
+    store_n(sum, to + i, n - i);
+  }
 }
 
 /// denominator_floor of kLanes queries from `first` of one head.

@@ -141,70 +141,51 @@ struct Kappa {
   bool reflects() const { return normalize == Normalize::kStandardize; }
 };
 
-/// Sums over the channels of one vector of tokens, about their first channel, made while columns are transposed. One
-/// pass is accurate unless the first channel is far out, and knows when it is.
+/// One vector of tokens, x[token][D], to x'' in X [D][kPanel] (slot 0 undefined); returns 1 / sqrt(var + eps).
+///
+/// Everything is computed of c = x - x_0, which keeps a large mean out of all sums; the mean of c is at most
+/// sqrt(D) sigma. x''_j = f (c_j - mean c + (c_0 - mean c) / (sqrt(D) - 1)) with c_0 = 0.
 template <class T>
-struct ColumnSums {
-  Vec<T> first, sum[2], square[2];
-
-  ColumnSums() {
-    const auto zero = hn::Zero(Tag<T>());
-    first = sum[0] = sum[1] = square[0] = square[1] = zero;
-  }
-  /// x_d - x_0, counted.
-  HWY_INLINE Vec<T> add(std::size_t d, std::size_t parity, Vec<T> x) {
-    if (d == 0) first = x;
-    const auto c = hn::Sub(x, first);
-    sum[parity] = hn::Add(sum[parity], c);
-    square[parity] = hn::MulAdd(c, c, square[parity]);
-    return c;
-  }
-};
-
-/// x - x_0 in X [D][kPanel], one vector of lanes, to x'' (slot 0 undefined); returns 1 / sqrt(var + eps).
-template <class T>
-HWY_INLINE Vec<T> standardize_lanes(const T* x, std::size_t stride, std::size_t tokens, T* column,
-                                    std::size_t D, T scale, const ColumnSums<T>& sums) {
+HWY_INLINE Vec<T> standardize_lanes(const T* x, std::size_t stride, std::size_t tokens,
+                                    std::size_t D, T scale, T* column) {
   const Tag<T> d_tag;
   const auto per_dim = hn::Set(d_tag, T{1} / static_cast<T>(D));
-  const T root = std::sqrt(static_cast<T>(D));
-  const auto reflect = hn::Set(d_tag, D > 1 ? T{1} / (root - T{1}) : T{0});
+  auto mean = hn::Zero(d_tag), var = hn::Zero(d_tag);
+  const auto center = [&](Vec<T> shrink) HWY_ATTR {
+    auto first = hn::Zero(d_tag);
+    Vec<T> sum[2] = {first, first}, square[2] = {first, first};
+    for_each_column(x, stride, tokens, D,
+                    [&](std::size_t d, std::size_t parity, Vec<T> v) HWY_ATTR {
+                      if (d == 0) first = hn::Mul(shrink, v);
+                      const auto c = hn::MulSub(shrink, v, first);
+                      sum[parity] = hn::Add(sum[parity], c);
+                      hn::StoreU(c, d_tag, column + d * kPanel);
+                    });
+    mean = hn::Mul(per_dim, hn::Add(sum[0], sum[1]));
+    for (std::size_t d = 0; d < D; d += 2) {
+      const auto a = hn::Sub(hn::LoadU(d_tag, column + d * kPanel), mean);
+      square[0] = hn::MulAdd(a, a, square[0]);
+      if (d + 1 == D) break;
+      const auto b = hn::Sub(hn::LoadU(d_tag, column + (d + 1) * kPanel), mean);
+      square[1] = hn::MulAdd(b, b, square[1]);
+    }
+    var = hn::Mul(per_dim, hn::Add(square[0], square[1]));
+  };
   auto shrink = hn::Set(d_tag, T{1}), epsilon = hn::Set(d_tag, static_cast<T>(kVarianceFloor));
-  auto mean = hn::Mul(hn::Add(sums.sum[0], sums.sum[1]), per_dim);
-  auto var = hn::NegMulAdd(mean, mean, hn::Mul(hn::Add(sums.square[0], sums.square[1]), per_dim));
-  auto rest = hn::Zero(d_tag);  // sum of c = x - mean: zero but for the rounding of the mean
-
-  // What is left of the difference must not be its rounding; and squares of huge tokens overflow.
+  center(shrink);
   const auto finite = hn::Le(var, hn::Set(d_tag, std::numeric_limits<T>::max()));
-  const auto good =
-      hn::And(finite, hn::Le(hn::Mul(mean, mean), hn::Mul(var, hn::Set(d_tag, T{4}))));
-  if (HWY_UNLIKELY(!hn::AllTrue(d_tag, good))) {
-    // Again from x, in two passes, for those tokens only: no token's bits depend on its neighbours. Huge ones shrink
-    // first, and their eps is nothing beside var.
+  if (HWY_UNLIKELY(!hn::AllTrue(d_tag, finite))) {
+    // Squares of huge tokens overflow: those shrink first, and their eps is nothing beside var. The others come out
+    // the same again: no token's bits depend on its neighbours.
     shrink = hn::IfThenElse(finite, shrink, hn::Set(d_tag, kShrink<T>));
     epsilon = hn::IfThenElseZero(finite, epsilon);
-    auto center = hn::Zero(d_tag), spread = hn::Zero(d_tag);
-    for_each_column(x, stride, tokens, D, [&](std::size_t, std::size_t, Vec<T> v) HWY_ATTR {
-      center = hn::MulAdd(hn::Mul(shrink, v), per_dim, center);
-    });
-    for_each_column(x, stride, tokens, D, [&](std::size_t d, std::size_t, Vec<T> v) HWY_ATTR {
-      T* at = column + d * kPanel;
-      const auto c = hn::MulSub(shrink, v, center);
-      rest = hn::Add(rest, c);
-      spread = hn::MulAdd(hn::Mul(c, c), per_dim, spread);
-      hn::StoreU(hn::IfThenElse(good, hn::LoadU(d_tag, at), c), d_tag, at);
-    });
-    rest = hn::IfThenZeroElse(good, rest);
-    mean = hn::IfThenElseZero(good, mean);
-    var = hn::IfThenElse(good, var, spread);
+    center(shrink);
   }
+  const T root = std::sqrt(static_cast<T>(D));
   const auto inverse = hn::Div(hn::Set(d_tag, T{1}), hn::Sqrt(hn::Add(var, epsilon)));
-  // With c = x - mean: x''_j = f (c_j + (c_0 - sum c / sqrt(D)) / (sqrt(D) - 1)). Leaving the sum out would let the
-  // rounding of a large mean through.
   const auto f = hn::Mul(inverse, hn::Set(d_tag, scale));
-  const auto c_0 = hn::Sub(hn::LoadU(d_tag, column), mean);
-  const auto reflected = hn::Mul(hn::NegMulAdd(rest, hn::Set(d_tag, T{1} / root), c_0), reflect);
-  const auto shift = hn::Mul(f, hn::Sub(reflected, mean));
+  const auto shift =
+      hn::Mul(f, hn::Mul(mean, hn::Set(d_tag, D > 1 ? -root / (root - T{1}) : T{0})));
   for (std::size_t d = 1; d < D; ++d) {
     T* at = column + d * kPanel;
     hn::StoreU(hn::MulAdd(f, hn::LoadU(d_tag, at), shift), d_tag, at);
@@ -262,12 +243,7 @@ HWY_NOINLINE void pack_kappa(const Kappa<T>& kappa, const T* x, std::size_t stri
     T* const column = X + first * kPanel + lane;
     auto factor = hn::Set(d_tag, T{1});
     if (kappa.normalize == Normalize::kStandardize) {
-      ColumnSums<T> sums;
-      for_each_column(x, stride, tokens, D,
-                      [&](std::size_t d, std::size_t parity, Vec<T> v) HWY_ATTR {
-                        hn::StoreU(sums.add(d, parity, v), d_tag, column + d * kPanel);
-                      });
-      factor = standardize_lanes(x, stride, tokens, column, D, kappa.scale, sums);
+      factor = standardize_lanes(x, stride, tokens, D, kappa.scale, column);
     } else {
       for_each_column(x, stride, tokens, D, [&](std::size_t d, std::size_t, Vec<T> v) HWY_ATTR {
         hn::StoreU(v, d_tag, column + d * kPanel);

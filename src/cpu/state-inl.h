@@ -8,8 +8,8 @@
 
 #include "hwy/highway.h"
 #include "src/cpu/amx.h"
+#include "src/cpu/factorised_scratch.h"
 #include "src/cpu/features.h"
-#include "src/cpu/scratch.h"
 
 #if defined(FASTMAX_CPU_STATE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FASTMAX_CPU_STATE_INL_H_

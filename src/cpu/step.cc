@@ -3,6 +3,7 @@
 //   S_f += w phi_f(k) [v, 1],   [num, den] = sum_f w_f phi_f(q) S_f,   o = num / den
 //
 // Memory-bound: F (E + 1) numbers come and go, with two multiply-adds each. Rows keep the caller's layout, E + 1 long.
+#include "src/cpu/features.h"
 #include "src/cpu/kernels.h"
 #include "src/cpu/scratch.h"
 

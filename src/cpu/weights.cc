@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "src/cpu/factorised_scratch.h"
 #include "src/cpu/kernels.h"
-#include "src/cpu/scratch.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "src/cpu/weights.cc"
