@@ -29,7 +29,7 @@ Attention::Attention(const ModelConfig& config)
   if (config.scale_learnable || (rotary && normalize == Normalize::kStandardize)) {
     normalize_here_ = normalize;
     options_.normalize = "none";
-    options_.scale = options_.scale.value_or(safe);
+    if (!options_.scale) options_.scale = default_scale(order_, D_, normalize);
   }
   // No weight is negative up to there, and a denominator that rounding brings to zero is no reason to stop.
   if (bounded && options_.scale.value_or(safe) <= safe) options_.floor = "clamp";

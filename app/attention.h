@@ -25,7 +25,7 @@ struct Heads {
 
 class Attention {
  public:
-  /// Throws UsageError or Error where the options do not go together.
+  /// Options that a recipe may have (recipe_check.h). Throws UsageError for an unknown name.
   explicit Attention(const ModelConfig& config);
 
   /// [B, N, H D]. key_weight [B, N] is undefined when nothing is padded. Dropout, in training, draws

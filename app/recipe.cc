@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <map>
 #include <optional>
 #include <sstream>
@@ -13,61 +12,10 @@
 #include "app/files.h"
 #include "app/recipe_check.h"
 #include "app/recipe_keys.h"
+#include "app/recipe_text.h"
 
 namespace fastmax::app {
 namespace {
-
-std::string number(double x) {
-  std::ostringstream out;
-  out.precision(std::numeric_limits<double>::max_digits10);
-  if (x == std::floor(x) && std::abs(x) < 1e15) {
-    out << static_cast<std::int64_t>(x);
-  } else {
-    // The shortest of the decimals that read back to the same double.
-    for (int digits = 1; digits <= std::numeric_limits<double>::max_digits10; ++digits) {
-      std::ostringstream shorter;
-      shorter.precision(digits);
-      shorter << x;
-      if (std::stod(shorter.str()) == x) return shorter.str();
-    }
-    out << x;
-  }
-  return out.str();
-}
-
-// A TOML basic string; toml++ itself would choose the rarer single quotes.
-std::string quoted(const std::string& value) {
-  const bool plain = std::none_of(value.begin(), value.end(), [](char c) {
-    return c == '"' || c == '\\' || static_cast<unsigned char>(c) < ' ';
-  });
-  return plain ? '"' + value + '"' : text(toml::value<std::string>(value));
-}
-
-std::optional<double> as_number(const std::string& text) {
-  try {
-    std::size_t end = 0;
-    const double x = std::stod(text, &end);
-    if (end == text.size()) return x;
-  } catch (const std::exception&) {
-  }
-  return std::nullopt;
-}
-
-// Levenshtein distance, for "did you mean".
-std::size_t edit_distance(const std::string& a, const std::string& b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replace = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      row[j] = std::min({replace, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row.back();
-}
 
 std::string describe(const toml::node& node) {
   std::ostringstream out;

@@ -117,6 +117,15 @@ TEST(Attention, LearntScaleKeepsOddOrdersSafe) {
   }
 }
 
+TEST(Attention, OddOrdersNeedAScaleWhereNothingIsBounded) {
+  const auto make = [](const std::string& scale) {
+    return Attention(
+        {.attention = "fastmax1", .scale = scale, .normalize = "none", .scale_learnable = true});
+  };
+  EXPECT_THROW(make("default"), Error);
+  EXPECT_NO_THROW(make("0.1"));
+}
+
 TEST(Attention, SinusoidsAreTheirFormula) {
   const at::Tensor p = sinusoids(50, 5, 0.02);
   ASSERT_EQ(p.sizes().vec(), (std::vector<std::int64_t>{50, 5}));
