@@ -19,9 +19,8 @@
 #include "hwy/foreach_target.h"  // re-includes this file once per instruction set
 #include "hwy/highway.h"
 #include "src/cpu/direct-inl.h"
+#include "src/cpu/factorised_gradient-inl.h"
 #include "src/cpu/masked-inl.h"
-#include "src/cpu/output-inl.h"
-#include "src/cpu/state-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fastmax::cpu::HWY_NAMESPACE {
@@ -34,7 +33,7 @@ class FactorisedBackward {
   using Tokens = FactorisedGradientTokens<T>;
 
   FactorisedBackward(const BackwardCall<T>& call, const Team& team, std::byte* workspace)
-      : call_(call), shape_(call, team.size()), workspace_(workspace) {}
+      : call_(call), shape_(call, team.size()), panels_{call_, shape_}, workspace_(workspace) {}
 
   void run(const Team& team) const {
     run_groups<Shared, Worker>(
@@ -70,27 +69,6 @@ class FactorisedBackward {
  private:
   enum class Direction : unsigned char { kForwards, kBackwards };
 
-  /// kappa, u, c, 1/std of panel `panel` of one head into slot `slot`; with `rows`, u as rows too.
-  JoiningPanel<T> pack_query(std::size_t b, std::size_t head, std::size_t panel, const Tokens& to,
-                             std::size_t slot, T* scratch) const {
-    const std::size_t n = panel_tokens(shape_.N, panel), first = panel * kPanel;
-    T* x = to.queries.x + slot * x_size();
-    T* u = to.queries.u + slot * v_size();
-    T* c = to.queries.c + slot * kPanel;
-    T* rows = to.u_rows + slot * kPanel * shape_.value_stride;
-    pack_queries(call_, shape_, b, head, first, n, x, to.queries.inverse + slot * kPanel);
-    pack_output_gradients(call_, shape_, b, head, first, n, u, c, scratch);
-    panel_to_rows(u, shape_.channels, static_cast<const T*>(nullptr), rows, shape_.value_stride);
-    return {x, n, nullptr, rows, shape_.value_stride, c};
-  }
-  JoiningPanel<T> pack_key(std::size_t b, std::size_t h, std::size_t first, std::size_t n,
-                           const Tokens& to, std::size_t slot) const {
-    const auto v = call_.args.v.head(b, h);
-    pack_plain(v[first].data(), v.stride, n, shape_.E, to.values + slot * v_size());
-    return pack_joining(call_, shape_, b, h, first, n, static_cast<const T*>(nullptr), to.keys,
-                        slot);
-  }
-
   template <class WorkersOf>
   void join_keys_before(std::size_t b, std::size_t h, std::size_t tokens, const Shared& shared,
                         const WorkersOf& workers, const Team& team) const {
@@ -114,8 +92,8 @@ class FactorisedBackward {
         JoiningPanel<T> queries[kMaxChunk];
         for (std::size_t i = 0; i < count; ++i) {
           const std::size_t panel = first + i;
-          queries[i] = pack_query(b, h * shape_.heads + panel / shape_.query_panels,
-                                  panel % shape_.query_panels, w.tokens, i, w.dV);
+          queries[i] = panels_.pack_query(b, h * shape_.heads + panel / shape_.query_panels,
+                                          panel % shape_.query_panels, w.tokens, i, w.dV);
         }
         for (std::size_t block = shape_.slice_begin(slice, slices);
              block < shape_.slice_begin(slice + 1, slices); ++block) {
@@ -136,16 +114,17 @@ class FactorisedBackward {
       const Worker w = workers[worker];
       const std::size_t head = h * shape_.heads + item / items, first = item % items * shape_.chunk;
       const std::size_t count = std::min(shape_.chunk, shape_.query_panels - first);
-      for (std::size_t i = 0; i < count; ++i) pack_query(b, head, first + i, w.tokens, i, w.dV);
-      std::fill_n(w.dX, count * x_size(), T{0});
+      for (std::size_t i = 0; i < count; ++i)
+        panels_.pack_query(b, head, first + i, w.tokens, i, w.dV);
+      std::fill_n(w.dX, count * panels_.x_size(), T{0});
       for (std::size_t block = 0; block < shape_.table.blocks.size(); ++block) {
         for (std::size_t i = 0; i < count; ++i) {
-          through_M(shared.M, shape_.table.blocks[block], w.tokens, i,
-                    panel_tokens(shape_.N, first + i), w.dX + i * x_size(), w.S);
+          panels_.through_M(shared.M, shape_.table.blocks[block], w.tokens, i,
+                            panel_tokens(shape_.N, first + i), w.dX + i * panels_.x_size(), w.S);
         }
       }
       for (std::size_t i = 0; i < count; ++i)
-        write_dq(b, head, first + i, w.tokens, i, w.dX + i * x_size());
+        panels_.write_dq(b, head, first + i, w.tokens, i, w.dX + i * panels_.x_size());
     });
   }
 
@@ -158,19 +137,20 @@ class FactorisedBackward {
       const Worker w = workers[worker];
       const std::size_t first = item * shape_.chunk, count = std::min(shape_.chunk, panels - first);
       for (std::size_t i = 0; i < count; ++i) {
-        pack_key(b, h, (first + i) * kPanel, panel_tokens(tokens, first + i), w.tokens, i);
+        panels_.pack_key(b, h, (first + i) * kPanel, panel_tokens(tokens, first + i), w.tokens, i);
       }
-      std::fill_n(w.dX, count * x_size(), T{0});
-      std::fill_n(w.dV, count * v_size(), T{0});
+      std::fill_n(w.dX, count * panels_.x_size(), T{0});
+      std::fill_n(w.dV, count * panels_.v_size(), T{0});
       for (std::size_t block = 0; block < shape_.table.blocks.size(); ++block) {
         for (std::size_t i = 0; i < count; ++i) {
-          through_R(shared.R, shape_.table.blocks[block], w.tokens, i,
-                    panel_tokens(tokens, first + i), w.dX + i * x_size(), w.dV + i * v_size(), w.S);
+          panels_.through_R(shared.R, shape_.table.blocks[block], w.tokens, i,
+                            panel_tokens(tokens, first + i), w.dX + i * panels_.x_size(),
+                            w.dV + i * panels_.v_size(), w.S);
         }
       }
       for (std::size_t i = 0; i < count; ++i) {
-        write_dk_dv(b, h, (first + i) * kPanel, panel_tokens(tokens, first + i), w.tokens, i,
-                    w.dX + i * x_size(), w.dV + i * v_size());
+        panels_.write_dk_dv(b, h, (first + i) * kPanel, panel_tokens(tokens, first + i), w.tokens,
+                            i, w.dX + i * panels_.x_size(), w.dV + i * panels_.v_size());
       }
     });
   }
@@ -184,11 +164,12 @@ class FactorisedBackward {
     JoiningPanel<T> keys[FactorisedShape::kSpan + kMaxChunk];
     team.for_each(count, [&](std::size_t worker, std::size_t i) {
       const Worker w = workers[worker];
-      keys[i] = pack_key(b, h, static_cast<std::size_t>(shape_.offset) + (first + i) * kPanel,
-                         panel_tokens(shape_.N, first + i), shared.tokens, i);
+      keys[i] =
+          panels_.pack_key(b, h, static_cast<std::size_t>(shape_.offset) + (first + i) * kPanel,
+                           panel_tokens(shape_.N, first + i), shared.tokens, i);
       for (std::size_t head = 0; head < shape_.heads; ++head) {
-        pack_query(b, h * shape_.heads + head, first + i, shared.tokens, head * shape_.span + i,
-                   w.dV);
+        panels_.pack_query(b, h * shape_.heads + head, first + i, shared.tokens,
+                           head * shape_.span + i, w.dV);
       }
     });
     const std::size_t chunks = divide_up(count, shape_.chunk);
@@ -225,14 +206,15 @@ class FactorisedBackward {
     const std::size_t end = std::min(chunk + shape_.chunk, count);
     const bool past = has_past(first + chunk), future = has_future(first + chunk);
     for (std::size_t head = 0; past && head < shape_.heads; ++head) {
-      std::fill_n(dX(shared, slice, head, chunk), (end - chunk) * x_size(), T{0});
+      std::fill_n(dX(shared, slice, head, chunk), (end - chunk) * panels_.x_size(), T{0});
     }
     for (std::size_t block = shape_.slice_begin(slice, shape_.slices);
          block < shape_.slice_begin(slice + 1, shape_.slices); ++block) {
       for (std::size_t head = 0; past && head < shape_.heads; ++head) {
         for (std::size_t i = chunk; i < end; ++i) {
-          through_M(shared.M, shape_.table.blocks[block], shared.tokens, head * shape_.span + i,
-                    panel_tokens(shape_.N, first + i), dX(shared, slice, head, i), S);
+          panels_.through_M(shared.M, shape_.table.blocks[block], shared.tokens,
+                            head * shape_.span + i, panel_tokens(shape_.N, first + i),
+                            dX(shared, slice, head, i), S);
         }
       }
       for (std::size_t i = chunk; future && i < end; ++i) {
@@ -248,24 +230,25 @@ class FactorisedBackward {
     const bool joins = has_past(first + chunk) || call_.args.d_initial_state.data;
     const bool future = has_future(first + chunk);
     if (future) {
-      std::fill_n(dX(shared, slice, 0, chunk), (end - chunk) * x_size(), T{0});
-      std::fill_n(dV(shared, slice, chunk), (end - chunk) * v_size(), T{0});
+      std::fill_n(dX(shared, slice, 0, chunk), (end - chunk) * panels_.x_size(), T{0});
+      std::fill_n(dV(shared, slice, chunk), (end - chunk) * panels_.v_size(), T{0});
     }
     for (std::size_t block = shape_.slice_begin(slice, shape_.slices);
          block < shape_.slice_begin(slice + 1, shape_.slices); ++block) {
       for (std::size_t i = chunk; future && i < end; ++i) {
-        through_R(shared.R, shape_.table.blocks[block], shared.tokens, i,
-                  panel_tokens(shape_.N, first + i), dX(shared, slice, 0, i), dV(shared, slice, i),
-                  S);
+        panels_.through_R(shared.R, shape_.table.blocks[block], shared.tokens, i,
+                          panel_tokens(shape_.N, first + i), dX(shared, slice, 0, i),
+                          dV(shared, slice, i), S);
       }
       for (std::size_t head = 0; joins && head < shape_.heads; ++head) {
         for (std::size_t i = chunk; i < end; ++i) {
           const std::size_t slot = head * shape_.span + i;
-          join_state(shape_, shared.R, shape_.table.blocks[block],
-                     {shared.tokens.queries.x + slot * x_size(), panel_tokens(shape_.N, first + i),
-                      nullptr, shared.tokens.u_rows + slot * kPanel * shape_.value_stride,
-                      shape_.value_stride, shared.tokens.queries.c + slot * kPanel},
-                     S);
+          join_state(
+              shape_, shared.R, shape_.table.blocks[block],
+              {shared.tokens.queries.x + slot * panels_.x_size(), panel_tokens(shape_.N, first + i),
+               nullptr, shared.tokens.u_rows + slot * kPanel * shape_.value_stride,
+               shape_.value_stride, shared.tokens.queries.c + slot * kPanel},
+              S);
         }
       }
     }
@@ -276,7 +259,7 @@ class FactorisedBackward {
                       const Worker& w) const {
     const std::size_t slot = head * shape_.span + panel,
                       chunk = panel / shape_.chunk * shape_.chunk;
-    std::fill_n(w.dX, x_size(), T{0});
+    std::fill_n(w.dX, panels_.x_size(), T{0});
     for (std::size_t i = chunk; i <= panel; ++i) {
       const auto delta = (static_cast<std::int64_t>(i) - static_cast<std::int64_t>(panel)) *
                          static_cast<std::int64_t>(kPanel);
@@ -290,18 +273,18 @@ class FactorisedBackward {
       }
     }
     if (has_past(first + chunk)) {
-      add_parts(w.dX, dX(shared, 0, head, panel), shape_.heads * shape_.span * x_size(),
-                shape_.slices, x_size());
+      add_parts(w.dX, dX(shared, 0, head, panel), shape_.heads * shape_.span * panels_.x_size(),
+                shape_.slices, panels_.x_size());
     }
-    write_dq(b, h * shape_.heads + head, first + panel, shared.tokens, slot, w.dX);
+    panels_.write_dq(b, h * shape_.heads + head, first + panel, shared.tokens, slot, w.dX);
   }
 
   void finish_keys(std::size_t b, std::size_t h, std::size_t first, std::size_t panel,
                    std::size_t count, const Shared& shared, const Worker& w) const {
     const std::size_t chunk = panel / shape_.chunk * shape_.chunk,
                       end = std::min(chunk + shape_.chunk, count);
-    std::fill_n(w.dX, x_size(), T{0});
-    std::fill_n(w.dV, v_size(), T{0});
+    std::fill_n(w.dX, panels_.x_size(), T{0});
+    std::fill_n(w.dV, panels_.v_size(), T{0});
     for (std::size_t head = 0; head < shape_.heads; ++head) {
       for (std::size_t i = panel; i < end; ++i) {
         const std::size_t slot = head * shape_.span + i;
@@ -314,12 +297,13 @@ class FactorisedBackward {
       }
     }
     if (has_future(first + chunk)) {
-      add_parts(w.dX, dX(shared, 0, 0, panel), shape_.heads * shape_.span * x_size(), shape_.slices,
-                x_size());
-      add_parts(w.dV, dV(shared, 0, panel), shape_.span * v_size(), shape_.slices, v_size());
+      add_parts(w.dX, dX(shared, 0, 0, panel), shape_.heads * shape_.span * panels_.x_size(),
+                shape_.slices, panels_.x_size());
+      add_parts(w.dV, dV(shared, 0, panel), shape_.span * panels_.v_size(), shape_.slices,
+                panels_.v_size());
     }
-    write_dk_dv(b, h, static_cast<std::size_t>(shape_.offset) + (first + panel) * kPanel,
-                panel_tokens(shape_.N, first + panel), shared.tokens, panel, w.dX, w.dV);
+    panels_.write_dk_dv(b, h, static_cast<std::size_t>(shape_.offset) + (first + panel) * kPanel,
+                        panel_tokens(shape_.N, first + panel), shared.tokens, panel, w.dX, w.dV);
   }
 
   /// Channels of e = d~ . v~ that scores carry: none where the numerator is made of features, and c remains.
@@ -338,56 +322,30 @@ class FactorisedBackward {
                       StoreOrAdd<T>{w.dV, kPanel, true});
   }
 
-  void through_M(const StateScratch<T>& M, const FeatureBlock& block, const Tokens& tokens,
-                 std::size_t slot, std::size_t n, T* d_x, T* S) const {
-    gradient_through_state(shape_, M, block, tokens.queries.x + slot * x_size(), n,
-                           tokens.queries.u + slot * v_size(), tokens.queries.c + slot * kPanel,
-                           d_x, S);
-  }
-  void through_R(const StateScratch<T>& R, const FeatureBlock& block, const Tokens& tokens,
-                 std::size_t slot, std::size_t n, T* d_x, T* d_v, T* S) const {
-    const T* x = tokens.keys.x + slot * x_size();
-    read_state(shape_, R, block, x, n, true, d_v, static_cast<T*>(nullptr), S);
-    gradient_through_state(shape_, R, block, x, n, tokens.values + slot * v_size(),
-                           static_cast<const T*>(nullptr), d_x, S);
-  }
-
-  void write_dq(std::size_t b, std::size_t head, std::size_t panel, const Tokens& tokens,
-                std::size_t slot, T* d_x) const {
-    write_query_gradients(call_, shape_, b, head, panel * kPanel, panel_tokens(shape_.N, panel),
-                          d_x, tokens.queries.x + slot * x_size(),
-                          tokens.queries.inverse + slot * kPanel);
-  }
-  void write_dk_dv(std::size_t b, std::size_t h, std::size_t first, std::size_t n,
-                   const Tokens& tokens, std::size_t slot, T* d_x, const T* d_v) const {
-    write_key_gradients(call_, shape_, b, h, first, n, d_x, d_v, tokens.keys.x + slot * x_size(),
-                        tokens.keys.inverse + slot * kPanel, tokens.keys.weight + slot * kPanel);
-  }
-
   GradientPanel<T> query_panel(std::size_t first, std::size_t panel, std::size_t slot,
                                const Shared& shared) const {
-    return {shared.tokens.queries.x + slot * x_size(), shared.tokens.queries.u + slot * v_size(),
+    return {shared.tokens.queries.x + slot * panels_.x_size(),
+            shared.tokens.queries.u + slot * panels_.v_size(),
             panel_tokens(shape_.N, first + panel)};
   }
   GradientPanel<T> key_panel(std::size_t first, std::size_t panel, const Shared& shared) const {
-    return {shared.tokens.keys.x + panel * x_size(), shared.tokens.values + panel * v_size(),
-            panel_tokens(shape_.N, first + panel)};
+    return {shared.tokens.keys.x + panel * panels_.x_size(),
+            shared.tokens.values + panel * panels_.v_size(), panel_tokens(shape_.N, first + panel)};
   }
 
   std::size_t join_slices(const Team& team) const {
     return std::min(shape_.table.blocks.size(), team.size() == 1 ? 1 : 2 * team.size());
   }
-  std::size_t x_size() const { return shape_.dims * kPanel; }
-  std::size_t v_size() const { return shape_.channels * kPanel; }
   T* dX(const Shared& shared, std::size_t slice, std::size_t head, std::size_t panel) const {
-    return shared.dX + ((slice * shape_.heads + head) * shape_.span + panel) * x_size();
+    return shared.dX + ((slice * shape_.heads + head) * shape_.span + panel) * panels_.x_size();
   }
   T* dV(const Shared& shared, std::size_t slice, std::size_t panel) const {
-    return shared.dV + (slice * shape_.span + panel) * v_size();
+    return shared.dV + (slice * shape_.span + panel) * panels_.v_size();
   }
 
   const BackwardCall<T>& call_;
   const FactorisedShape shape_;
+  const FactorisedGradient<T> panels_;
   std::byte* const workspace_;
 };
 
