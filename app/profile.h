@@ -2,7 +2,8 @@
 //
 // torch announces every operator that it runs, forward and backward. The outermost ones count, for
 // the part of the model that their name tells; what no operator accounts for is bookkeeping, torch's
-// and the program's own.
+// and the program's own. Softmax with dropout of its weights is a chain of ordinary operators in torch:
+// backward, they count as projections and adds.
 #pragma once
 #include <ATen/record_function.h>
 

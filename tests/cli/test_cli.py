@@ -275,6 +275,22 @@ def test_weights_are_plain_safetensors(place):
         assert (file.get_tensor("second.token.weight") >= 0).all()
 
 
+def test_profile_accounts_for_every_step(place, tmp_path):
+    arguments = ["train", place / "recipe.toml", "--set", "train.steps=5", "--set"]
+    convolution = "model.convolution=2"
+    result = document(*arguments, convolution, "--out", tmp_path / "run", "--profile")
+    profile = result["profile"]
+    assert profile["steps"] == 5 and profile["milliseconds"] > 0
+    parts = profile["parts"]
+    assert sum(parts.values()) == pytest.approx(1) and min(parts.values()) >= 0
+    for part in "attention projections norms dropout activations convolution optimiser data".split():
+        assert parts[part] > 0, part
+    assert "profile" not in json.loads((tmp_path / "run" / "result.json").read_text())
+    # Nothing is left to do, so there is nothing to say.
+    again = document(*arguments, convolution, "--out", tmp_path / "run", "--resume", "--profile")
+    assert "profile" not in again
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "recipe.toml"])
 def test_damaged_run(place, tmp_path, name):
     subprocess.run(["cp", "-r", place / "run", tmp_path / "run"], check=True)
