@@ -41,18 +41,24 @@ def polynomial(s: Tensor, c: list[float]) -> Tensor:
 
 
 def normalized(x: Tensor, how: str, key_weight: Tensor | None = None) -> Tensor:
-    """x^ of tokens x [B, H, N, D]. key_weight [B, N]: under max_norm, keys of weight 0 do not count."""
-    if how == "standardize":
-        centred = x - x.mean(-1, keepdim=True)
-        return centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
-    if how == "l2":
-        return x / (x.square().sum(-1, keepdim=True) + 1e-24).sqrt()
+    """x^ of tokens x [B, H, N, D]. key_weight [B, N]: under max_norm, keys of weight 0 do not count.
+
+    Tokens so large that their squares would overflow are divided by their largest entry first, a constant that cancels.
+    """
+    if how in ("standardize", "l2"):
+        largest = x.detach().abs().amax(-1, keepdim=True)
+        unit = torch.where(largest > 1e15, largest, 1)
+        x = x / unit
+        if how == "l2":
+            return x / (x.square().sum(-1, keepdim=True) + 1e-24 / unit.square()).sqrt()
+        x = x - x.mean(-1, keepdim=True)
+        return x / (x.square().mean(-1, keepdim=True) + 1e-6 / unit.square()).sqrt()
     if how == "max_norm" and x.size(2) > 0:
-        squared = x.square().sum(-1, keepdim=True)
-        if key_weight is not None:
-            squared = squared * (key_weight[:, None, :, None] > 0)
-        largest = squared.amax(2, keepdim=True)
-        return x / torch.where(largest > 0, largest, 1).sqrt()
+        counted = x if key_weight is None else x * (key_weight[:, None, :, None] > 0)
+        largest = counted.detach().abs().amax((2, 3), keepdim=True)
+        unit = torch.where(largest > 0, largest, 1)
+        squared = (counted / unit).square().sum(-1, keepdim=True).amax(2, keepdim=True)
+        return x / unit / torch.where(squared > 0, squared, 1).sqrt()
     return x
 
 

@@ -188,6 +188,19 @@ def test_the_chunks_of_the_composite_path_join(causal, dropout_p):
         torch.testing.assert_close(ours, true, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("method", ["auto", "composite"])
+@pytest.mark.parametrize("normalize", ["standardize", "l2", "max_norm"])
+@pytest.mark.parametrize("size", [1e-30, 1e30, 1e38])
+def test_tokens_of_any_finite_size(size, normalize, method):
+    """float32 holds neither their squares nor, at 1e38, their sum."""
+    q, k, v = make_inputs(Hkv=4, dtype=torch.float32)
+    q, k = (x.clamp(-3, 3).mul(size).requires_grad_() for x in (q, k))
+    o = sdpa(q, k, v, normalize=normalize, method=method)
+    truth = reference.attention(q, k, v, normalize=normalize)
+    assert (o - truth).abs().max() < 2e-6 * truth.abs().max()
+    assert all(x.isfinite().all() for x in torch.autograd.grad(o.sum(), (q, k)))
+
+
 # Rows of the matrix.
 
 
