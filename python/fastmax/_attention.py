@@ -131,7 +131,11 @@ def step(q: Tensor, k: Tensor, v: Tensor, state: FastmaxState, key_weight: Tenso
     for name, x in (("q", q), ("k", k), ("v", v)):
         need_type(name, x, Tensor, "a Tensor")
         need(x.dim() == 3, f"{name} of 3 dimensions [B, heads, channels]", x.dim())
-    need(not state.tensor.requires_grad, "a state without gradient in step (state.detach())", "one that requires it")
+    need(
+        not state.tensor.requires_grad,
+        "a state without gradient in step (state.detach())",
+        "one that requires it",
+    )
     if key_weight is not None:
         need_type("key_weight", key_weight, Tensor, "a Tensor")
         need(key_weight.dim() == 1, "key_weight of 1 dimension [B]", key_weight.dim())
@@ -184,7 +188,11 @@ def _tensors(query: Any, key: Any, value: Any) -> tuple[Tensor, Tensor, Tensor, 
         return query, key, value, shape
     for name, x in (("query", query), ("key", key), ("value", value)):
         need(x.dim() >= 3, f"{name} of 3 dimensions or more [..., heads, tokens, channels]", x.dim())
-        need(x.shape[:-3] == shape[:-3], f"{name} of query's leading dimensions {[*shape[:-3]]}", [*x.shape[:-3]])
+        need(
+            x.shape[:-3] == shape[:-3],
+            f"{name} of query's leading dimensions {[*shape[:-3]]}",
+            [*x.shape[:-3]],
+        )
     query, key, value = (x[None] if x.dim() == 3 else x.flatten(0, -4) for x in (query, key, value))
     return query, key, value, shape
 
@@ -227,7 +235,11 @@ def _check_call(dropout_p, is_causal, enable_gqa, query, key) -> None:
     if type(is_causal) is not bool:
         need_type("is_causal", is_causal, bool, "a bool")
     if not enable_gqa and query.shape[1] != key.shape[1]:
-        need(False, "as many key heads as query heads, or enable_gqa=True", f"{key.shape[1]} and {query.shape[1]}")
+        need(
+            False,
+            "as many key heads as query heads, or enable_gqa=True",
+            f"{key.shape[1]} and {query.shape[1]}",
+        )
 
 
 def _weight_of_mask(mask: Tensor, query: Tensor, key: Tensor, shape: torch.Size) -> Tensor:
@@ -254,10 +266,18 @@ def _weight_of_mask(mask: Tensor, query: Tensor, key: Tensor, shape: torch.Size)
 
 def _offsets(cu_seqlens: Any) -> tuple[Tensor, Tensor | None]:
     pair = cu_seqlens if isinstance(cu_seqlens, tuple) else (cu_seqlens, None)
-    need(len(pair) == 2, "cu_seqlens a Tensor or a pair of them, for queries and for keys", f"{len(pair)} of them")
+    need(
+        len(pair) == 2,
+        "cu_seqlens a Tensor or a pair of them, for queries and for keys",
+        f"{len(pair)} of them",
+    )
     need_type("cu_seqlens", pair[0], Tensor, "a Tensor or a pair of them")
     for cu in pair:
         if cu is not None:
             need_type("cu_seqlens", cu, Tensor, "a Tensor or a pair of them")
-            need(cu.dtype == torch.int32 and cu.dim() == 1, "cu_seqlens int32 [S + 1]", f"{cu.dtype} {[*cu.shape]}")
+            need(
+                cu.dtype == torch.int32 and cu.dim() == 1,
+                "cu_seqlens int32 [S + 1]",
+                f"{cu.dtype} {[*cu.shape]}",
+            )
     return pair

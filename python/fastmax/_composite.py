@@ -44,8 +44,17 @@ def attention(
         weight = None if key_weight is None else key_weight[:, m:m_end]
         state = None if initial_state is None else initial_state[i : i + 1]
         parts.append(
-            _attention(q[:, :, n:n_end], k[:, :, m:m_end], v[:, :, m:m_end], weight, state, seed, i,
-                       return_state, **options)  # fmt: skip
+            _attention(
+                q[:, :, n:n_end],
+                k[:, :, m:m_end],
+                v[:, :, m:m_end],
+                weight,
+                state,
+                seed,
+                i,
+                return_state,
+                **options,
+            )  # fmt: skip
         )
     o, g, states, smallest = zip(*parts)
     return (
@@ -108,7 +117,18 @@ def _attention(q, k, v, key_weight, initial_state, seed, first, return_state, *,
 def attention_weights(q, k, key_weight=None, rows=None, *, p=2, scale=None, normalize="standardize", coefficients=None,
                       causal=False):  # fmt: skip
     """What torch.ops.fastmax.attention_weights gives without dropout: a_nm = w_m f(s_nm) / g_n."""
-    _check(q, k, k, key_weight, None, p=p, scale=scale, normalize=normalize, coefficients=coefficients, causal=causal)
+    _check(
+        q,
+        k,
+        k,
+        key_weight,
+        None,
+        p=p,
+        scale=scale,
+        normalize=normalize,
+        coefficients=coefficients,
+        causal=causal,
+    )
     dtype = q.dtype
     computed = torch.float64 if dtype == torch.float64 else torch.float32
     (_, H, N, D), (B, Hkv, M, _) = q.shape, k.shape
@@ -164,9 +184,13 @@ def _floored(g: Tensor, total: Tensor, floor: str, own: bool) -> tuple[Tensor, T
     g = torch.where(g < tau * total, tau * total, g)
     ratios = torch.where(total > 0, g.detach() / torch.where(total > 0, total, 1), torch.inf)
     smallest = ratios.amin() if ratios.numel() else g.new_full((), torch.inf)
-    has_value = not (g.is_meta or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+    has_value = not (
+        g.is_meta or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    )
     if has_value and (floor == "error" or (floor == "auto" and own)):
-        rule = f"denominators above {tau:g} of their weights (a smaller scale keeps f > 0, floor='clamp' clamps)"
+        rule = (
+            f"denominators above {tau:g} of their weights (a smaller scale keeps f > 0, floor='clamp' clamps)"
+        )
         need(not smallest.item() <= tau, rule, smallest.item())
     return g, smallest
 

@@ -59,12 +59,26 @@ class FastmaxState:
         coefficients: Sequence[float] | None = None,
     ) -> "FastmaxState":
         """No token yet. ``heads`` are those of keys; ``dtype`` is float32, or float64 for float64 tokens."""
-        for name, value, least in (("batch", batch, 0), ("heads", heads, 0), ("D", D, 1), ("E", E, 1), ("p", p, 1)):
+        for name, value, least in (
+            ("batch", batch, 0),
+            ("heads", heads, 0),
+            ("D", D, 1),
+            ("E", E, 1),
+            ("p", p, 1),
+        ):
             need_type(name, value, int, "an int")
             need(value >= least, f"{name} >= {least}", value)
         need(p <= 4, "p in 1..4", p)
-        need(dtype in (torch.float32, torch.float64), "dtype float32 or float64 (16-bit tokens: float32)", dtype)
-        need(normalize in ("standardize", "l2", "none"), "normalize 'standardize', 'l2' or 'none' in a state", normalize)
+        need(
+            dtype in (torch.float32, torch.float64),
+            "dtype float32 or float64 (16-bit tokens: float32)",
+            dtype,
+        )
+        need(
+            normalize in ("standardize", "l2", "none"),
+            "normalize 'standardize', 'l2' or 'none' in a state",
+            normalize,
+        )
         tensor = torch.zeros(batch, heads, math.comb(D + p, p), E + 1, dtype=dtype, device=device)
         return cls(tensor, D=D, p=p, scale=scale, normalize=normalize, coefficients=coefficients)
 
@@ -112,7 +126,11 @@ class FastmaxState:
         coefficients = None if coefficients is None else tuple(map(float, coefficients))
         words = "p {}, scale {:g}, normalize {!r} and coefficients {}"
         asked = (p, float(scale), normalize, coefficients)
-        need(self.function == asked, words.format(*self.function) + " as in initial_state", words.format(*asked))
+        need(
+            self.function == asked,
+            words.format(*self.function) + " as in initial_state",
+            words.format(*asked),
+        )
 
     def __add__(self, other: "FastmaxState") -> "FastmaxState":
         """The tokens of both."""
@@ -122,7 +140,11 @@ class FastmaxState:
              other.function)  # fmt: skip
         need(self.tensor.shape == other.tensor.shape and self.D == other.D, f"states of one size to add, "
              f"{[*self.tensor.shape]} and D {self.D}", f"{[*other.tensor.shape]} and {other.D}")  # fmt: skip
-        need(self.tensor.dtype == other.tensor.dtype, f"states of one dtype to add, {self.tensor.dtype}", other.tensor.dtype)
+        need(
+            self.tensor.dtype == other.tensor.dtype,
+            f"states of one dtype to add, {self.tensor.dtype}",
+            other.tensor.dtype,
+        )
         return self._with(self.tensor + other.tensor, self.count + other.count)
 
     def _with(self, tensor: Tensor, count: int | None = None) -> "FastmaxState":

@@ -24,7 +24,11 @@ def normal(*shape, dtype=torch.float64, seed=0, requires_grad=False):
 
 def make_inputs(B=2, H=4, Hkv=2, N=9, M=12, D=4, E=3, dtype=torch.float64, requires_grad=False):
     options = {"dtype": dtype, "requires_grad": requires_grad}
-    return normal(B, H, N, D, **options), normal(B, Hkv, M, D, seed=1, **options), normal(B, Hkv, M, E, seed=2, **options)
+    return (
+        normal(B, H, N, D, **options),
+        normal(B, Hkv, M, D, seed=1, **options),
+        normal(B, Hkv, M, E, seed=2, **options),
+    )
 
 
 def make_weight(B, M, dtype=torch.float64):
@@ -99,7 +103,9 @@ def test_without_dropout_no_random_number_is_drawn():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("dtype, error", [(torch.float32, 2e-6), (torch.bfloat16, 4e-3), (torch.float16, 5e-4)])
+@pytest.mark.parametrize(
+    "dtype, error", [(torch.float32, 2e-6), (torch.bfloat16, 4e-3), (torch.float16, 5e-4)]
+)
 def test_types_go_in_and_come_out(dtype, error, method):
     """Of 16-bit results, half a unit of the last place: the sums are float32's."""
     inputs = make_inputs(dtype=dtype, N=200, M=200, requires_grad=True)
@@ -126,7 +132,13 @@ def test_a_mask_of_keys_is_a_shorter_sequence(method):
     q, k, v = make_inputs(Hkv=4)
     mask = torch.arange(12) < 7
     short = sdpa(q, k[:, :, :7], v[:, :, :7], method=method)
-    for shaped in (mask, mask[None], mask[None, None, None], mask.expand(2, 1, 1, 12), mask.expand(2, 4, 9, 12)):
+    for shaped in (
+        mask,
+        mask[None],
+        mask[None, None, None],
+        mask.expand(2, 1, 1, 12),
+        mask.expand(2, 4, 9, 12),
+    ):
         torch.testing.assert_close(sdpa(q, k, v, shaped, method=method), short, rtol=0, atol=1e-14)
     nothing = sdpa(q, k, v, torch.zeros(2, 1, 1, 12, dtype=torch.bool), method=method)
     assert not nothing.any()  # where PyTorch's function has NaN
@@ -148,9 +160,7 @@ def test_packed_sequences_are_separate_ones(causal, method):
     options = {"is_causal": causal, "enable_gqa": True, "method": method}
     o, states = sdpa(q, k, v, cu_seqlens=(cu_q, cu_k), return_state=True, **options)
     for i, (n, n_end, m, m_end) in enumerate(zip(cu_q, cu_q[1:], cu_k, cu_k[1:])):
-        one, state = sdpa(
-            q[:, :, n:n_end], k[:, :, m:m_end], v[:, :, m:m_end], return_state=True, **options
-        )
+        one, state = sdpa(q[:, :, n:n_end], k[:, :, m:m_end], v[:, :, m:m_end], return_state=True, **options)
         torch.testing.assert_close(o[:, :, n:n_end], one, rtol=0, atol=1e-13)
         torch.testing.assert_close(states.tensor[i : i + 1], state.tensor, rtol=0, atol=1e-12)
     self_attention = sdpa(q, k[:, :, :9], v[:, :, :9], cu_seqlens=cu_q, **options)
@@ -169,7 +179,9 @@ def test_clamped_denominators_stand_at_their_floor_and_pass_no_gradient(causal, 
     o, truth = sdpa(*inputs, floor="clamp", method=method, **options), reference.attention(*inputs, **options)
     assert truth.abs().max() > 1e12
     torch.testing.assert_close(o, truth, rtol=1e-10, atol=1e-10)
-    for ours, true in zip(torch.autograd.grad(o.sum(), (q, inputs[2])), torch.autograd.grad(truth.sum(), (q, inputs[2]))):
+    for ours, true in zip(
+        torch.autograd.grad(o.sum(), (q, inputs[2])), torch.autograd.grad(truth.sum(), (q, inputs[2]))
+    ):
         assert (ours - true).abs().max() < 1e-10 * true.abs().max()
 
 
@@ -184,7 +196,9 @@ def test_the_chunks_of_the_composite_path_join(causal, dropout_p):
     seed = torch.randint(2**63 - 1, ())
     truth = reference.attention(*inputs, is_causal=causal, dropout_p=dropout_p, seed=seed)
     torch.testing.assert_close(o, truth, rtol=0, atol=1e-11)
-    for ours, true in zip(torch.autograd.grad(o.sin().sum(), inputs), torch.autograd.grad(truth.sin().sum(), inputs)):
+    for ours, true in zip(
+        torch.autograd.grad(o.sin().sum(), inputs), torch.autograd.grad(truth.sin().sum(), inputs)
+    ):
         torch.testing.assert_close(ours, true, rtol=1e-9, atol=1e-10)
 
 
@@ -212,8 +226,12 @@ def test_attention_weights_are_what_is_applied(options):
     torch.testing.assert_close(a @ v, sdpa(q, k, v, **options)[:, :, [7, 0, 3]], rtol=0, atol=1e-13)
     torch.testing.assert_close(a.sum(-1), torch.ones(2, 4, 3, dtype=a.dtype), rtol=0, atol=1e-13)
     assert torch.equal(a, fastmax.attention_weights(q, k, **options)[:, :, [7, 0, 3]])
-    torch.testing.assert_close(a, reference.attention_weights(q, k, **options)[:, :, [7, 0, 3]], rtol=0, atol=1e-13)
-    batched = torch.func.vmap(lambda q, k: fastmax.attention_weights(q, k, rows=[7, 0, 3], **{**options, "key_weight": None}))
+    torch.testing.assert_close(
+        a, reference.attention_weights(q, k, **options)[:, :, [7, 0, 3]], rtol=0, atol=1e-13
+    )
+    batched = torch.func.vmap(
+        lambda q, k: fastmax.attention_weights(q, k, rows=[7, 0, 3], **{**options, "key_weight": None})
+    )
     torch.testing.assert_close(
         batched(q[None], k[None])[0],
         fastmax.attention_weights(q, k, rows=[7, 0, 3], **{**options, "key_weight": None}),
@@ -363,5 +381,16 @@ def test_the_import_brings_no_compiler():
 
 def test_info_names_what_runs():
     info = fastmax.info()
-    assert [*info] == ["version", "commit", "compiler", "cpu", "targets", "target", "amx", "threads", "torch", "cuda"]
+    assert [*info] == [
+        "version",
+        "commit",
+        "compiler",
+        "cpu",
+        "targets",
+        "target",
+        "amx",
+        "threads",
+        "torch",
+        "cuda",
+    ]
     assert info["target"] in info["targets"] and info["threads"] == torch.get_num_threads()

@@ -131,7 +131,11 @@ def check(call, kind, text):
 
 @pytest.mark.parametrize("arguments, kind, text", CALLS, ids=[f"{[*a]}: {t}" for a, _, t in CALLS])
 def test_wrong_calls(arguments, kind, text):
-    check(lambda: fastmax.scaled_dot_product_attention(**{"query": X, "key": X, "value": X, **arguments}), kind, text)
+    check(
+        lambda: fastmax.scaled_dot_product_attention(**{"query": X, "key": X, "value": X, **arguments}),
+        kind,
+        text,
+    )
 
 
 PACKED_CALLS = [
@@ -150,7 +154,9 @@ def test_wrong_packed_calls(arguments, text, method):
     if method == "composite" and "is_causal" in arguments:
         text = "q.N <= k.N when causal"
     check(
-        lambda: fastmax.scaled_dot_product_attention(PACKED, PACKED, PACKED, method=method, **arguments), ValueError, text
+        lambda: fastmax.scaled_dot_product_attention(PACKED, PACKED, PACKED, method=method, **arguments),
+        ValueError,
+        text,
     )
 
 

@@ -159,11 +159,17 @@ def test_opcheck_of_backward_step_and_weights():
     inputs = [x.clone().requires_grad_() for x in (q, k, v)]
     # Not traced: its own gradient is a long composite of torch operations.
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(ops.backward.default, (*gradients, o.detach(), g, *inputs, None, past), test_utils=tests)
+    torch.library.opcheck(
+        ops.backward.default, (*gradients, o.detach(), g, *inputs, None, past), test_utils=tests
+    )
     token = [x[:, :, :1] for x in (q, k, v)]
     torch.library.opcheck(ops.step.default, (*token, past.detach().clone()))
-    torch.library.opcheck(ops.step.default, (*(x.half() for x in token), torch.ones(2, 2, 15, 4)), {"normalize": "none"})
-    torch.library.opcheck(ops.attention_weights.default, (q, k, make_weight(2, 5), torch.tensor([3, 1])), {"causal": True})
+    torch.library.opcheck(
+        ops.step.default, (*(x.half() for x in token), torch.ones(2, 2, 15, 4)), {"normalize": "none"}
+    )
+    torch.library.opcheck(
+        ops.attention_weights.default, (q, k, make_weight(2, 5), torch.tensor([3, 1])), {"causal": True}
+    )
 
 
 def test_outputs_lie_in_memory_as_q_does():
