@@ -34,7 +34,8 @@ struct FactorisedShape : Geometry {
         step(tiles ? amx::kReadBlocks : 1),
         chunk(std::clamp<std::size_t>(call.chunk / kPanel, 1, kMaxChunk)),
         span(groups_in_parallel(groups, threads) ? chunk : round_up(kSpan, chunk)),
-        slices(std::min(kSlices, table.blocks.size())),
+        slices(std::min(
+            {kSlices, table.blocks.size(), std::max(kFewSlices, table.blocks.size() / 4)})),
         value_stride(padded<decltype(call.scale)>(E)) {}
 
   /// Blocks of features of slice i of n.
@@ -42,7 +43,8 @@ struct FactorisedShape : Geometry {
     return table.blocks.size() * i / n;
   }
 
-  static constexpr std::size_t kSpan = 16, kSlices = 8;
+  /// A slice is worth a pass over its outputs if it has four blocks or threads are short of slices.
+  static constexpr std::size_t kSpan = 16, kSlices = 8, kFewSlices = 4;
 };
 
 /// sum over tokens of w_f phi_f(token) [v, 1]: one head's whole past.
