@@ -8,8 +8,8 @@
 // Here the constant's coefficient c_0 / c_1 stands in slot 0 of the queries' kappa.
 //
 // Causal, M~ holds the keys before a block of kBlock tokens and R~, R the queries after it: dq in a scan forwards, dk
-// and dv in one backwards; inside the block e and S = K Q^T are computed. Building both R~ and R costs less than
-// transposing one for each block, and gives two threads a product each.
+// and dv in one backwards; inside the block e and S = K Q^T are computed. R~ and R are built
+// apart, rather than one transposed for each block, so that two threads have a product each.
 #include "src/cpu/kernels.h"
 #include "src/cpu/linear_scratch.h"
 
