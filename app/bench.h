@@ -47,8 +47,7 @@ BenchReport run_bench(const BenchOptions& options,
                       const std::function<void(int, int, const std::string&)>& progress,
                       const std::function<bool()>& stop);
 
-/// "256,1k,4k,..64k": k is 1024, M is 1024 * 1024, and "..X" goes on with the last ratio up to X.
-/// Throws UsageError.
+/// "256,1k,4k,..64k": k is 1024, M is 1024 * 1024, and "..X" goes on with the last ratio up to X. Throws UsageError.
 std::vector<std::int64_t> parse_lengths(const std::string& text);
 
 }  // namespace fastmax::app

@@ -20,8 +20,7 @@ double numel(const BenchShape& s) { return double(s.B) * double(s.H) * double(s.
 double matrix(const BenchShape& s) { return double(s.B) * double(s.H) * double(s.N) * double(s.N); }
 double size_of(const BenchShape& s) { return double(at::elementSize(s.dtype)); }
 
-/// Tensor memory that a piece of work allocates on this thread: the most at once, and what is left
-/// after it.
+/// Tensor memory that a piece of work allocates on this thread: the most at once, and what is left after it.
 class MemoryMeter : public c10::MemoryReportingInfoBase {
  public:
   void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override {

@@ -1,5 +1,4 @@
-// What `bench` times: one way to compute attention, forward or backward, as a call that can be
-// repeated.
+// What `bench` times: one way to compute attention, forward or backward, as a call that can be repeated.
 #pragma once
 #include <functional>
 #include <memory>
@@ -64,8 +63,7 @@ Contender fastmax_contender(const std::string& method, int order, const BenchSha
 /// rows, and dv where the whole matrix is affordable.
 SampledTruth fastmax_truth(const Contender& contender);
 
-/// "sdpa": at::scaled_dot_product_attention; "softmax": the N x M matrix written out. Backward by
-/// autograd.
+/// "sdpa": at::scaled_dot_product_attention; "softmax": the N x M matrix written out. Backward by autograd.
 Contender softmax_contender(const std::string& method, const BenchShape& shape,
                             const BenchInputs& in);
 

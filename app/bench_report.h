@@ -14,8 +14,7 @@ nlohmann::ordered_json document(const BenchReport& report);
 /// The document as a table on stdout, with what its columns mean.
 void print(const nlohmann::ordered_json& document);
 
-/// Time and memory side by side, one row of panels for each head size, mask, pass and number of
-/// threads.
+/// Time and memory side by side, one row of panels for each head size, mask, pass and number of threads.
 std::vector<Plot> plots_of(const nlohmann::ordered_json& rows);
 
 }  // namespace fastmax::app

@@ -3,10 +3,12 @@
 #include <ATen/Parallel.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <tuple>
 
 #include "app/bench_lab.h"
 #include "app/error.h"
+#include "app/info.h"
 
 namespace fastmax::app {
 namespace {
@@ -164,8 +166,14 @@ void add_elements(std::vector<Line>& lines) {
              return lab.ratio(way, narrow);
            });
          }});
-  lines.push_back({"AMX bf16 against f32, speed", 2.5, 5, true,
-                   [](Lab&) -> Finding { return {.not_run = "the library has no AMX kernel"}; }});
+  add_rates(lines, "AMX bf16 against f32, speed", {2.5, 4, 5}, {5, 8, 10}, kDims,
+            [](Lab& lab, std::int64_t D) -> Finding {
+              if (!info().at("amx").get<bool>()) return {.not_run = "this CPU has no AMX"};
+              const Way way{.shape = lab.shape(kLong, D)};
+              Way narrow = way;
+              narrow.shape.dtype = at::kBFloat16;
+              return lab.ratio(way, narrow);
+            });
 }
 
 void add_dropout(std::vector<Line>& lines) {

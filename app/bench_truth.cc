@@ -103,8 +103,7 @@ at::Tensor query_gradient(const Head& head, const at::Tensor& n, const Score& sc
   return score.hat_backward(q_n, dq);
 }
 
-/// dk and dv at keys m: dk^_m = scale sum_n ds_nm q^_n,  dv_m = sum_n f(s_nm) u_n, given o and g of
-/// every row.
+/// dk and dv at keys m: dk^_m = scale sum_n ds_nm q^_n,  dv_m = sum_n f(s_nm) u_n, given o and g of every row.
 void key_gradients(const Head& head, const at::Tensor& m, const Score& score, bool causal,
                    const Rows& all, SampledHead& out) {
   const at::Tensor k_m = Head::wide(head.k.index_select(0, m)), k = score.hat(k_m);
@@ -195,8 +194,7 @@ SampledError compare(const SampledTruth& truth, const BenchOutputs& got) {
   const auto raise = [](double& to, double error) {
     if (!std::isnan(to) && !(error <= to)) to = error;  // a NaN gets in and stays
   };
-  // Sums of N terms of order one over N: a truth that is zero by cancellation is still judged by
-  // this size.
+  // Sums of N terms of order one over N: a truth that is zero by cancellation is still judged by this size.
   const double floor =
       0.1 / std::sqrt(static_cast<double>(std::max<std::int64_t>(got.o.size(2), 1)));
   const auto join = [&](const SampledHead& sample, const at::Tensor& expected,

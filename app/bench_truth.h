@@ -54,8 +54,7 @@ SampledTruth backward_truth(const BenchInputs& in, int order, bool causal,
 SampledTruth weighted_truth(const BenchInputs& in, bool backward,
                             const std::function<at::Tensor(const at::Tensor&)>& weights);
 
-/// The largest difference, and the largest one relative to the size of its tensor's truth; NaN if
-/// any is.
+/// The largest difference, and the largest one relative to the size of its tensor's truth; NaN if any is.
 struct SampledError {
   double error = 0, relative = 0;
 };

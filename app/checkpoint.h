@@ -25,8 +25,7 @@ struct TrainState {
   } window;
 };
 
-/// FILE is a safetensors file: "weight.NAME", "first.NAME", "second.NAME", and the counters as a
-/// note.
+/// FILE is a safetensors file: "weight.NAME", "first.NAME", "second.NAME", and the counters as a note.
 void save_checkpoint(const std::filesystem::path& file, const Model& model, const AdamW& optimiser,
                      const TrainState& state);
 

@@ -1,5 +1,4 @@
-// Every command of the program: each function registers one subcommand, its options and its
-// callback.
+// Every command of the program: each function registers one subcommand, its options and its callback.
 #pragma once
 
 namespace CLI {

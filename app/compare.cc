@@ -76,8 +76,7 @@ void draw(const fs::path& out, const std::vector<std::string>& attentions, std::
                   .legend = false};
   for (const std::string& attention : attentions) {
     Series loss{.name = attention, .x = {}, .y = {}}, found = loss;
-    // A point of the first panel is the mean over the lines since the last evaluation: curves, not
-    // noise.
+    // A point of the first panel is the mean over the lines since the last evaluation: curves, not noise.
     double sum = 0, count = 0;
     for (const auto& line : run_dir(out, attention, seed).read_metrics()) {
       sum += line.at("train_loss").get<double>();

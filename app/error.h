@@ -12,8 +12,7 @@ struct UsageError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// The work itself failed: no space left, a program that is missing, a file that vanished. Exit
-/// code 1.
+/// The work itself failed: no space left, a program that is missing, a file that vanished. Exit code 1.
 struct WorkError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

@@ -62,8 +62,7 @@ void run(const GenerateOptions& options) {
   Random random(static_cast<std::uint64_t>(options.seed));
   const bool with_state = can_keep_state(model) && !options.without_state;
   Context context(model, with_state);
-  // A model of text needs something before the first byte: the end of a line says nothing of what
-  // follows.
+  // A model of text needs something before the first byte: the end of a line says nothing of what follows.
   context.append(options.prompt.empty() ? "\n" : options.prompt);
   std::string text;
   Utf8Filter printable;

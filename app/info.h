@@ -5,8 +5,7 @@
 
 namespace fastmax::app {
 
-/// "Intel(R) Xeon(R) Gold 6448Y, 2 cores": the name of the processor and the cores this process may
-/// use.
+/// "Intel(R) Xeon(R) Gold 6448Y, 2 cores": the name of the processor and the cores this process may use.
 std::string machine_name();
 
 /// The keys of `fastmax info --json`: version, commit, compiler, cpu, targets, target, amx,

@@ -1,5 +1,4 @@
-// ListOps: nested operations on lists of digits; the answer is one digit. The Long Range Arena's
-// task.
+// ListOps: nested operations on lists of digits; the answer is one digit. The Long Range Arena's task.
 //
 //   [MAX 4 3 [MIN 2 3 ] 1 0 [MED 1 5 8 9 2 ] ]  ->  5
 //

@@ -12,8 +12,7 @@ namespace fastmax::app {
 namespace fs = std::filesystem;
 namespace {
 
-// Sorting by length inside groups of this many batches makes padding small and leaves batches
-// varied.
+// Sorting by length inside groups of this many batches makes padding small and leaves batches varied.
 constexpr std::int64_t kGroup = 50;
 
 class Listops : public Task {

@@ -1,5 +1,4 @@
-// The transformer: the same for every attention, so that a comparison compares attention and
-// nothing else.
+// The transformer: the same for every attention, so that a comparison compares attention and nothing else.
 //
 //   x = dropout(token[t_n] + position[n])
 //   per layer:  h = norm(x);  h = h + convolution(h)

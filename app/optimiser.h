@@ -1,5 +1,4 @@
-// AdamW with clipped gradients: the whole state is two moments a weight and a step count, all in
-// sight.
+// AdamW with clipped gradients: the whole state is two moments a weight and a step count, all in sight.
 //
 //   m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g^2,  w -= lr (m^ / (sqrt(v^) + eps) + weight_decay
 //   w)

@@ -89,8 +89,7 @@ const char* legend_place(const Plot& plot) {
                      : "set key top right noreverse Right height 0\n";
 }
 
-/// A little room on both sides, or points at the ends lose half their marker and gnuplot the last
-/// tick.
+/// A little room on both sides, or points at the ends lose half their marker and gnuplot the last tick.
 std::string x_range(const Plot& plot) {
   double low = std::numeric_limits<double>::infinity(), high = -low;
   for (const Series& series : plot.series) {

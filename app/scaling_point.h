@@ -1,6 +1,5 @@
 // One point of `scaling`, measured in a process of its own: the program starts itself again with
-// the hidden command `scaling-point`, so that peak memory is this point's and nothing an earlier
-// one left.
+// the hidden command `scaling-point`, so that peak memory is this point's and nothing an earlier one left.
 #pragma once
 #include <nlohmann/json.hpp>
 

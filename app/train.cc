@@ -40,8 +40,7 @@ std::string fixed(double x, int digits) {
   return buffer;
 }
 
-// Dropout draws from a generator that is seeded anew each step, so that step s is a function of s
-// alone.
+// Dropout draws from a generator that is seeded anew each step, so that step s is a function of s alone.
 std::uint64_t dropout_seed(const Recipe& recipe, std::int64_t step) {
   return Random(static_cast<std::uint64_t>(recipe.seed), static_cast<std::uint64_t>(~step)).next();
 }
@@ -141,8 +140,7 @@ class Run {
            (due_for_evaluation() || state_.step % recipe_.train.log_every == 0);
   }
 
-  // One line of metrics.jsonl. False when an evaluation was asked to stop: nothing is reported
-  // then.
+  // One line of metrics.jsonl. False when an evaluation was asked to stop: nothing is reported then.
   bool report(Progress& progress) {
     const auto& window = state_.window;
     const double loss = window.loss / static_cast<double>(window.steps);

@@ -4,8 +4,7 @@
 
 namespace fastmax {
 
-/// Throws Error where the arguments of forward or backward break a rule of fastmax.h. Reads the key
-/// weights.
+/// Throws Error where the arguments of forward or backward break a rule of fastmax.h. Reads the key weights.
 template <class T>
 void check(const ForwardArgs<T>& args, const Options& options);
 template <class T>

@@ -3,8 +3,7 @@
 //   f(s) = sum_l c_l s^l = c_p (u^p + r_{p-2} u^{p-2} + ... + r_0),   u = s + c_{p-1} / (p c_p)
 //
 // The shift removes the term of degree p - 1 and costs nothing: kernels start their accumulators at
-// it. The leading factor cancels in the quotient and is applied to the denominator and the gradient
-// only.
+// it. The leading factor cancels in the quotient and is applied to the denominator and the gradient only.
 #pragma once
 #include <array>
 

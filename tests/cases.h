@@ -1,5 +1,4 @@
-// The shapes that every kernel is tested on: all of the small ones, and a covering set of the
-// others.
+// The shapes that every kernel is tested on: all of the small ones, and a covering set of the others.
 #pragma once
 #include <vector>
 

@@ -104,8 +104,7 @@ std::string work_name(const testing::TestParamInfo<Work>& info) {
 
 class AnyExecution : public testing::TestWithParam<Work> {};
 
-/// Which thread runs a task is the same code on every instruction set, so the best one stands for
-/// all.
+/// Which thread runs a task is the same code on every instruction set, so the best one stands for all.
 template <class T>
 void changes_nothing(const Work& work) {
   Problem<T> problem(work.c);

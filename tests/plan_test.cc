@@ -1,5 +1,4 @@
-// The planner's choices, without the machines they are for; and what the public plan() says of real
-// calls.
+// The planner's choices, without the machines they are for; and what the public plan() says of real calls.
 #include "src/plan.h"
 
 #include <gtest/gtest.h>

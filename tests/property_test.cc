@@ -1,5 +1,4 @@
-// Identities that hold for every input, tried on random ones. rapidcheck prints the seed and the
-// smallest failure.
+// Identities that hold for every input, tried on random ones. rapidcheck prints the seed and the smallest failure.
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 

@@ -1,5 +1,4 @@
-// The definition judges every kernel, so it is judged here by hand-computed numbers and by finite
-// differences.
+// The definition judges every kernel, so it is judged here by hand-computed numbers and by finite differences.
 #include "src/reference.h"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,4 @@
-// The operators as a C++ program sees them: numbers, gradients, layouts and errors, on full
-// libtorch.
+// The operators as a C++ program sees them: numbers, gradients, layouts and errors, on full libtorch.
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
@@ -43,8 +42,7 @@ Tensor key_weights(std::int64_t B, std::int64_t M) {
   return w;
 }
 
-/// The definition, by torch operations: what autograd differentiates is independent of our
-/// backward.
+/// The definition, by torch operations: what autograd differentiates is independent of our backward.
 Tensor definition(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& w,
                   std::int64_t p, double scale, bool causal) {
   const auto standardize = [](const Tensor& x) {

@@ -1,5 +1,4 @@
-// Differentiable Fastmax attention for C++ programs on libtorch, over the same operators as
-// Python's.
+// Differentiable Fastmax attention for C++ programs on libtorch, over the same operators as Python's.
 #pragma once
 #include <ATen/core/Tensor.h>
 

@@ -1,6 +1,5 @@
 // The operators on the CPU: take the arguments, check what only tensors can get wrong, make views, call the core. The
-// core checks the rest, before any work; its one line is the text of the exception that the caller
-// sees.
+// core checks the rest, before any work; its one line is the text of the exception that the caller sees.
 #include <cmath>
 #include <span>
 #include <string>

@@ -79,8 +79,7 @@ Tensor new_tensor(const std::array<std::int64_t, rank>& sizes, ScalarType type) 
     strides[i] = next;
   return new_tensor(sizes, strides, type);
 }
-/// A new [B, H, N, width] tensor whose B, H and N lie in memory in the order in which those of
-/// `like` do.
+/// A new [B, H, N, width] tensor whose B, H and N lie in memory in the order in which those of `like` do.
 inline Tensor empty_in_layout_of(const Tensor& like, std::int64_t width) {
   const auto like_sizes = like.sizes(), like_strides = like.strides();
   std::array<std::size_t, 3> outer_first = {0, 1, 2};

@@ -1,5 +1,4 @@
-// The whole public API of Fastmax attention (arXiv 2402.07901). No Highway, CUDA or torch header
-// here.
+// The whole public API of Fastmax attention (arXiv 2402.07901). No Highway, CUDA or torch header here.
 //
 //   o_n = sum_m w_m f(s_nm) v_m / sum_m w_m f(s_nm),   s_nm = scale * q^_n . k^_m,
 //   f(s) = 1 + s + ... + s^p / p!,                     x^ = (x - mean x) / sqrt(var x + 1e-6)
@@ -139,8 +138,7 @@ FASTMAX_API Report forward(const ForwardArgs<T>& args, const Options& options = 
                            const Execution& = {});
 
 /// The exact gradient, through the normalisation. Saved for it: q, k, v, o and g, O(N D) numbers.
-/// Costs about two and a half times forward. Same rules as forward; grouped heads sum into their
-/// key head.
+/// Costs about two and a half times forward. Same rules as forward; grouped heads sum into their key head.
 template <class T>
 FASTMAX_API void backward(const BackwardArgs<T>& args, const Options& options = {},
                           const Execution& = {});

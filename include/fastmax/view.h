@@ -42,8 +42,7 @@ struct BhndView {
   }
 };
 
-/// [B, H, N]; the N elements of a head are adjacent. An empty view (data == nullptr) means "not
-/// wanted".
+/// [B, H, N]; the N elements of a head are adjacent. An empty view (data == nullptr) means "not wanted".
 template <class T>
 struct BhnView {
   T* data = nullptr;

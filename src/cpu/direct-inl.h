@@ -1,6 +1,5 @@
 // Scores of one block of keys against one panel of queries, and what they do to outputs and
-// gradients. Used by the direct form for every block, and by the factorised form inside a causal
-// chunk.
+// gradients. Used by the direct form for every block, and by the factorised form inside a causal chunk.
 //
 // Everything lies in panels [dims][64 tokens]. The tokens of one side lie across lanes, those of
 // the other are the rows of a product that reads its panel by columns, so no operand is ever

@@ -19,8 +19,7 @@ struct DirectForwardShared {
         tail_weight(a.take<T>(kPanel)) {}
 };
 
-/// Query panels that share one pass over the keys, so that keys and values come from L2 a quarter
-/// as often.
+/// Query panels that share one pass over the keys, so that keys and values come from L2 a quarter as often.
 inline constexpr std::size_t kQueryPanels = 4;
 
 template <class T>
@@ -39,8 +38,7 @@ struct DirectForwardWorker {
 
 /// Key panels that share one pass over the queries.
 inline constexpr std::size_t kKeyPanels = 4;
-/// dq is the sum over keys of at most this many parts, which threads compute apart and add in
-/// order.
+/// dq is the sum over keys of at most this many parts, which threads compute apart and add in order.
 inline constexpr std::size_t kGradientParts = 4;
 
 inline std::size_t key_blocks(const Geometry& s) { return divide_up(s.key_panels, kKeyPanels); }

@@ -1,13 +1,10 @@
-// The factorised form, forward: every token's features meet one state, in time linear in the
-// tokens.
+// The factorised form, forward: every token's features meet one state, in time linear in the tokens.
 //
 //   M_f = w_f sum_m w_m phi_f(k_m) v_m,   y_f = w_f sum_m w_m phi_f(k_m)
-//   o_n = sum_f phi_f(q_n) M_f / sum_f phi_f(q_n) y_f                                      [eq. 24
-//   - 29]
+//   o_n = sum_f phi_f(q_n) M_f / sum_f phi_f(q_n) y_f                                      [eq. 24 - 29]
 //
 // Unmasked: all keys join the state, then all queries read it. Causal: chunk by chunk, queries read
-// the state before their chunk, its keys join, and inside the chunk f(Q K^T) V is computed
-// directly.
+// the state before their chunk, its keys join, and inside the chunk f(Q K^T) V is computed directly.
 //
 // Features are formed in lanes = tokens, 48 at a time into 12 KB of scratch, and used from there:
 // they never reach memory. In both products the state's rows are read once a block and chunk.

@@ -42,8 +42,7 @@ HWY_INLINE void common_factor(const Segment& s, int p, const T* X, const T* lane
 }
 
 /// S[f][n] = phi_f(token n) for a block of features and `n` tokens of the panel X; visit(f, values,
-/// lane) sees each feature while it is in registers. Rows behind the block's last are zeroed up to
-/// rows().
+/// lane) sees each feature while it is in registers. Rows behind the block's last are zeroed up to rows().
 template <class T, class Visitor>
 HWY_INLINE void form(const FeatureBlock& block, int p, std::size_t n, const T* X,
                      const T* lane_weight, T* S, Visitor& visitor) {
@@ -158,8 +157,7 @@ struct NoVisitor {
   HWY_INLINE void end(std::size_t) {}
 };
 
-/// dX[j][n] += sum_f t[f][n] d phi_f / d kappa_j, for a block: the product rule, one factor after
-/// the other.
+/// dX[j][n] += sum_f t[f][n] d phi_f / d kappa_j, for a block: the product rule, one factor after the other.
 template <class T>
 HWY_INLINE void contract(const FeatureBlock& block, int p, std::size_t n, const T* X, const T* t,
                          T* dX) {

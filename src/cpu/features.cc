@@ -24,8 +24,7 @@ int multinomial(const std::array<int, kMaxOrder>& index, int p) {
   return factorial(l) / divisor;
 }
 
-/// Appends the feature of these indices, in a new segment where the last index starts over or a
-/// block ends.
+/// Appends the feature of these indices, in a new segment where the last index starts over or a block ends.
 void append(FeatureTable& table, std::size_t block, const std::array<int, kMaxOrder>& index) {
   const int p = table.p, last = index[p - 1];
   const std::size_t f = table.count++;

@@ -1,14 +1,12 @@
 // The packed features of the kernel: all monomials of degree p in kappa = [1, x''_1, ..].
 //
-//   f(s) = sum_alpha w_alpha phi_alpha(q) phi_alpha(k),   phi_alpha(x) = kappa_a1 .. kappa_ap,  a1
-//   <= .. <= ap
+//   f(s) = sum_alpha w_alpha phi_alpha(q) phi_alpha(k),   phi_alpha(x) = kappa_a1 .. kappa_ap,  a1 <= .. <= ap
 //
 // in lexicographic order. With l of the indices not 0, w_alpha = c_l times the multinomial
 // coefficient of those l. There are C(K + p - 1, p) of them: 528 for p = 2 and K = 32.
 //
 // Features with the same a1 .. a(p-1) are neighbours in which the last index counts up: a run. Its
-// common factor stays in registers while features are formed, so any order costs one multiply a
-// feature.
+// common factor stays in registers while features are formed, so any order costs one multiply a feature.
 #pragma once
 #include <cstddef>
 #include <vector>

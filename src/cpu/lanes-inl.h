@@ -1,5 +1,4 @@
-// What the kernels need of a vector and Highway 1.0 does not have: partial loads, transposes, row
-// sums.
+// What the kernels need of a vector and Highway 1.0 does not have: partial loads, transposes, row sums.
 #include <cstddef>
 #include <cstring>
 
@@ -85,8 +84,7 @@ HWY_INLINE Vec<T> interleave_upper_pairs(Vec<T> a, Vec<T> b) {
   return hn::BitCast(d, hn::InterleaveUpper(d64, hn::BitCast(d64, a), hn::BitCast(d64, b)));
 }
 
-/// r[i] lane j becomes r[j] lane i, for kLanes vectors: first inside blocks of 16 bytes, then the
-/// blocks.
+/// r[i] lane j becomes r[j] lane i, for kLanes vectors: first inside blocks of 16 bytes, then the blocks.
 template <class T>
 HWY_INLINE void transpose(Vec<T> (&r)[kLanes<T>]) {
   const Tag<T> d;
@@ -162,8 +160,7 @@ HWY_INLINE Vec<T> row_sums(Vec<T> (&r)[kLanes<T>]) {
     t[i] = hn::Add(interleave_lower_pairs<T>(t[2 * i], t[2 * i + 1]),
                    interleave_upper_pairs<T>(t[2 * i], t[2 * i + 1]));
   }
-  // Now each t[i] holds, block by block, partial sums of the rows of one 16-byte block of the
-  // result.
+  // Now each t[i] holds, block by block, partial sums of the rows of one 16-byte block of the result.
 #if HWY_MAX_BYTES == 32
   const Tag<T> d;
   return hn::Add(hn::ConcatLowerLower(d, t[1], t[0]), hn::ConcatUpperUpper(d, t[1], t[0]));

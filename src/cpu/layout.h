@@ -9,12 +9,10 @@ namespace fastmax::cpu {
 /// floats, the width of the fastest register tile, and a multiple of every other vector length.
 inline constexpr std::size_t kPanel = 64;
 
-/// Register tiles have four or eight rows, so every array that they read by rows is padded to this
-/// many.
+/// Register tiles have four or eight rows, so every array that they read by rows is padded to this many.
 inline constexpr std::size_t kRows = 8;
 
-/// Features formed at a time: 48 x 64 floats are 12 KB and leave room in a 32 KB L1 for what they
-/// multiply.
+/// Features formed at a time: 48 x 64 floats are 12 KB and leave room in a 32 KB L1 for what they multiply.
 inline constexpr std::size_t kFeatureBlock = 48;
 
 /// Panels of a chunk at most.
@@ -25,8 +23,7 @@ constexpr std::size_t round_up(std::size_t n, std::size_t multiple) {
 }
 constexpr std::size_t divide_up(std::size_t n, std::size_t by) { return (n + by - 1) / by; }
 
-/// Rows of `n` elements that vectors of any target may read to the end: 64 bytes, and kRows
-/// elements.
+/// Rows of `n` elements that vectors of any target may read to the end: 64 bytes, and kRows elements.
 template <class T>
 constexpr std::size_t padded(std::size_t n) {
   return round_up(n, 64 / sizeof(T));

@@ -143,49 +143,60 @@ struct Kappa {
 
 /// One vector of tokens, x[token][D], to x'' in X [D][kPanel] (slot 0 undefined); returns 1 / sqrt(var + eps).
 ///
-/// Everything is computed of c = x - x_0, which keeps a large mean out of all sums; the mean of c is at most
-/// sqrt(D) sigma. x''_j = f (c_j - mean c + (c_0 - mean c) / (sqrt(D) - 1)) with c_0 = 0.
+/// With c = x - m, where m is the mean but for its rounding, which a large mean makes large beside sigma, and r = sum c:
+///
+///   var = sum c^2 / D - (r / D)^2,   x''_j = (c_j + (c_0 - r / sqrt(D)) / (sqrt(D) - 1)) / sigma
 template <class T>
 HWY_INLINE Vec<T> standardize_lanes(const T* x, std::size_t stride, std::size_t tokens,
                                     std::size_t D, T scale, T* column) {
   const Tag<T> d_tag;
   const auto per_dim = hn::Set(d_tag, T{1} / static_cast<T>(D));
-  auto mean = hn::Zero(d_tag), var = hn::Zero(d_tag);
+  auto rest = hn::Zero(d_tag), var = hn::Zero(d_tag);
   const auto center = [&](Vec<T> shrink) HWY_ATTR {
-    auto first = hn::Zero(d_tag);
-    Vec<T> sum[2] = {first, first}, square[2] = {first, first};
+    const auto zero = hn::Zero(d_tag);
+    Vec<T> sum[2] = {zero, zero}, square[2] = {zero, zero};
     for_each_column(x, stride, tokens, D,
                     [&](std::size_t d, std::size_t parity, Vec<T> v) HWY_ATTR {
-                      if (d == 0) first = hn::Mul(shrink, v);
-                      const auto c = hn::MulSub(shrink, v, first);
-                      sum[parity] = hn::Add(sum[parity], c);
-                      hn::StoreU(c, d_tag, column + d * kPanel);
+                      v = hn::Mul(shrink, v);
+                      sum[parity] = hn::Add(sum[parity], v);
+                      hn::StoreU(v, d_tag, column + d * kPanel);
                     });
-    mean = hn::Mul(per_dim, hn::Add(sum[0], sum[1]));
-    for (std::size_t d = 0; d < D; d += 2) {
-      const auto a = hn::Sub(hn::LoadU(d_tag, column + d * kPanel), mean);
-      square[0] = hn::MulAdd(a, a, square[0]);
-      if (d + 1 == D) break;
-      const auto b = hn::Sub(hn::LoadU(d_tag, column + (d + 1) * kPanel), mean);
-      square[1] = hn::MulAdd(b, b, square[1]);
+    const auto mean = hn::Mul(per_dim, hn::Add(sum[0], sum[1]));
+    sum[0] = sum[1] = zero;
+    const auto add = [&](std::size_t d, std::size_t parity) HWY_ATTR {
+      const auto c = hn::Sub(hn::LoadU(d_tag, column + d * kPanel), mean);
+      sum[parity] = hn::Add(sum[parity], c);
+      square[parity] = hn::MulAdd(c, c, square[parity]);
+      hn::StoreU(c, d_tag, column + d * kPanel);
+    };
+    for (std::size_t d = 0; d + 1 < D; d += 2) {
+      add(d, 0);
+      add(d + 1, 1);
     }
-    var = hn::Mul(per_dim, hn::Add(square[0], square[1]));
+    if (D % 2 == 1) add(D - 1, 0);
+    rest = hn::Add(sum[0], sum[1]);
+    const auto mean_c = hn::Mul(per_dim, rest);
+    var = hn::NegMulAdd(mean_c, mean_c, hn::Mul(per_dim, hn::Add(square[0], square[1])));
   };
   auto shrink = hn::Set(d_tag, T{1}), epsilon = hn::Set(d_tag, static_cast<T>(kVarianceFloor));
   center(shrink);
   const auto finite = hn::Le(var, hn::Set(d_tag, std::numeric_limits<T>::max()));
   if (HWY_UNLIKELY(!hn::AllTrue(d_tag, finite))) {
-    // Squares of huge tokens overflow: those shrink first, and their eps is nothing beside var. The others come out
-    // the same again: no token's bits depend on its neighbours.
+    // Sums of huge tokens overflow: those shrink first, and their eps is nothing beside var. The others come out the
+    // same again: no token's bits depend on its neighbours.
     shrink = hn::IfThenElse(finite, shrink, hn::Set(d_tag, kShrink<T>));
     epsilon = hn::IfThenElseZero(finite, epsilon);
     center(shrink);
   }
   const T root = std::sqrt(static_cast<T>(D));
-  const auto inverse = hn::Div(hn::Set(d_tag, T{1}), hn::Sqrt(hn::Add(var, epsilon)));
+  // var of a constant token is the rounding of zero, of either sign.
+  const auto inverse =
+      hn::Div(hn::Set(d_tag, T{1}), hn::Sqrt(hn::Add(hn::Max(var, hn::Zero(d_tag)), epsilon)));
   const auto f = hn::Mul(inverse, hn::Set(d_tag, scale));
-  const auto shift =
-      hn::Mul(f, hn::Mul(mean, hn::Set(d_tag, D > 1 ? -root / (root - T{1}) : T{0})));
+  const auto reflected =
+      hn::Mul(hn::NegMulAdd(rest, hn::Set(d_tag, T{1} / root), hn::LoadU(d_tag, column)),
+              hn::Set(d_tag, D > 1 ? T{1} / (root - T{1}) : T{0}));
+  const auto shift = hn::Mul(f, reflected);
   for (std::size_t d = 1; d < D; ++d) {
     T* at = column + d * kPanel;
     hn::StoreU(hn::MulAdd(f, hn::LoadU(d_tag, at), shift), d_tag, at);

@@ -55,6 +55,28 @@ HWY_INLINE Vec<T> sum_rows(std::size_t D, const Start& start, const Term& term) 
   return row_sums<T>(sum);
 }
 
+/// Two such sums at once, of rows that begin at zero: term(j, d, n, first, second) adds to both.
+template <class T, class Term>
+HWY_INLINE void sum_rows_twice(std::size_t D, const Term& term, Vec<T>& first, Vec<T>& second) {
+  constexpr std::size_t L = kLanes<T>, kTogether = L < 4 ? L : 4;
+  Vec<T> sum[2][L];
+  HWY_UNROLL(1)
+  for (std::size_t j0 = 0; j0 < L; j0 += kTogether) {
+    Vec<T> s[2][kTogether];
+    for (std::size_t j = 0; j < kTogether; ++j) s[0][j] = s[1][j] = hn::Zero(Tag<T>());
+    for_each_vector<T>(D, [&](std::size_t d, std::size_t n) HWY_ATTR {
+      HWY_UNROLL(4)
+      for (std::size_t j = 0; j < kTogether; ++j) term(j0 + j, d, n, s[0][j], s[1][j]);
+    });
+    for (std::size_t j = 0; j < kTogether; ++j) {
+      sum[0][j0 + j] = s[0][j];
+      sum[1][j0 + j] = s[1][j];
+    }
+  }
+  first = row_sums<T>(sum[0]);
+  second = row_sums<T>(sum[1]);
+}
+
 /// Packs up to kPanel tokens of D dimensions. The last vector of each row ends in zeros; rows behind the last token hold
 /// finite numbers without a meaning, up to a whole vector of tokens. X is scratch, one panel.
 template <class T>
@@ -99,10 +121,7 @@ class RowPacker {
   }
 
  private:
-  /// Three passes over rows that stay in L1: mean, variance, result. With c = x - x_0, which keeps a large mean out
-  /// of all sums:
-  ///
-  ///   x''_j = (c_j - mean c) / sigma + (c_0 - mean c) / (sigma (sqrt(D) - 1)),   c_0 = 0
+  /// Three passes over rows that stay in L1: mean, variance, result, as standardize_lanes has them.
   void standardize(const T* x, std::size_t stride, std::size_t tokens, const T* keep,
                    const T* weight, T* rows, T* inverse, T* variance) const {
     constexpr std::size_t L = kLanes<T>;
@@ -112,34 +131,39 @@ class RowPacker {
     const auto zero = [&](std::size_t) HWY_ATTR { return hn::Zero(d_tag); };
 
     const auto mean = hn::Mul(
-        per_dim,
-        sum_rows<T>(D, zero, [&](std::size_t j, std::size_t d, std::size_t n, Vec<T> sum) HWY_ATTR {
-          const T* row = x + j * stride;
-          auto c = hn::Sub(load_n(row + d, n), hn::Set(d_tag, row[0]));
-          if (n < L) c = hn::IfThenElseZero(hn::FirstN(d_tag, n), c);
-          hn::StoreU(c, d_tag, rows + j * ld + d);
-          return hn::Add(sum, c);
-        }));
+        per_dim, sum_rows<T>(D, zero,
+                             [&](std::size_t j, std::size_t d, std::size_t n, Vec<T> sum)
+                                 HWY_ATTR { return hn::Add(sum, load_n(x + j * stride + d, n)); }));
     alignas(64) T factor[L], shift[L], slot_0[L];
     hn::Store(mean, d_tag, shift);
-    const auto var = hn::Mul(
-        per_dim,
-        sum_rows<T>(D, zero, [&](std::size_t j, std::size_t d, std::size_t n, Vec<T> sum) HWY_ATTR {
-          auto c = hn::Sub(hn::LoadU(d_tag, rows + j * ld + d), hn::Set(d_tag, shift[j]));
+    auto rest = hn::Zero(d_tag), square = rest;
+    sum_rows_twice<T>(
+        D,
+        [&](std::size_t j, std::size_t d, std::size_t n, Vec<T>& sum, Vec<T>& squares) HWY_ATTR {
+          auto c = hn::Sub(load_n(x + j * stride + d, n), hn::Set(d_tag, shift[j]));
           if (n < L) c = hn::IfThenElseZero(hn::FirstN(d_tag, n), c);
-          return hn::MulAdd(c, c, sum);
-        }));
+          hn::StoreU(c, d_tag, rows + j * ld + d);
+          sum = hn::Add(sum, c);
+          squares = hn::MulAdd(c, c, squares);
+        },
+        rest, square);
+    const auto mean_c = hn::Mul(per_dim, rest);
+    const auto var = hn::NegMulAdd(mean_c, mean_c, hn::Mul(per_dim, square));
+    for (std::size_t j = 0; j < L; ++j) shift[j] = rows[j * ld];
+    const auto c_0 = hn::Load(d_tag, shift);
 
     const T root = std::sqrt(static_cast<T>(D));
     const auto one = hn::Set(d_tag, T{1});
     const auto kept = keep ? load_n(keep, tokens) : one,
                weighs = weight ? load_n(weight, tokens) : one;
     const auto inverse_std = hn::Mul(
-        kept, hn::Div(one, hn::Sqrt(hn::Add(var, hn::Set(d_tag, static_cast<T>(kVarianceFloor))))));
+        kept, hn::Div(one, hn::Sqrt(hn::Add(hn::Max(var, hn::Zero(d_tag)),
+                                            hn::Set(d_tag, static_cast<T>(kVarianceFloor))))));
     const auto f = hn::Mul(hn::Mul(inverse_std, weighs), hn::Set(d_tag, kappa_.scale));
     hn::Store(f, d_tag, factor);
-    hn::Store(hn::Mul(hn::Mul(f, mean), hn::Set(d_tag, D > 1 ? -root / (root - 1) : T{0})), d_tag,
-              shift);
+    hn::Store(hn::Mul(f, hn::Mul(hn::NegMulAdd(rest, hn::Set(d_tag, T{1} / root), c_0),
+                                 hn::Set(d_tag, D > 1 ? T{1} / (root - T{1}) : T{0}))),
+              d_tag, shift);
     hn::Store(hn::Mul(weighs, hn::Set(d_tag, kappa_.one)), d_tag, slot_0);
     if (inverse) store_n(inverse_std, inverse, tokens);
     hn::Store(var, d_tag, variance);

@@ -204,8 +204,7 @@ struct ScoreProduct {
   const T* lane_x;
 };
 
-/// Weights w_m f(s) of keys (rows) for queries (lanes) to S; their sums over keys are added
-/// to g.
+/// Weights w_m f(s) of keys (rows) for queries (lanes) to S; their sums over keys are added to g.
 template <bool kMasked, class T>
 HWY_NOINLINE void weigh(int p, const ShiftedPolynomial& f, const ScoreProduct<T>& a,
                         const T* key_weight, std::int64_t delta, T* S, T* g) {

@@ -10,8 +10,7 @@
 
 namespace fastmax::cpu {
 
-/// A head group is one key head with the query heads that read it; everything is computed group by
-/// group.
+/// A head group is one key head with the query heads that read it; everything is computed group by group.
 class Geometry {
  public:
   std::size_t B, H, Hkv, N, M, D, E;

@@ -113,8 +113,7 @@ TEST_F(Training, LinesAfterTheCheckpointAreWrittenAgain) {
   const fs::path run = folder_ / "run";
   train(recipe(), run, false, "run");
   const std::string before = metrics(run);
-  // As if the process had died after writing more lines than its checkpoint knows, the last one in
-  // part.
+  // As if the process had died after writing more lines than its checkpoint knows, the last one in part.
   fs::remove(run / "result.json");
   fs::remove(run / "checkpoint" / "last.safetensors");
   std::ofstream(run / "metrics.jsonl", std::ios::app)
@@ -160,8 +159,7 @@ TEST_F(Training, LearnsSomething) {
   const auto result =
       train(recipe({"train.steps=150", "train.learning_rate=0.02", "train.evaluate_every=0"}),
             folder_ / "run", false, "run");
-  // Of every two bytes one is of 8 equally likely letters and one is x four times of five: 1.29
-  // nats.
+  // Of every two bytes one is of 8 equally likely letters and one is x four times of five: 1.29 nats.
   const double best = (std::log(8.0) - 0.8 * std::log(0.8) - 0.2 * std::log(0.2)) / 2;
   EXPECT_GT(result.at("test").at("loss"), 0.9 * best);
   EXPECT_LT(result.at("test").at("loss"), 1.2 * best);
