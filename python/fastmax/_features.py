@@ -56,9 +56,9 @@ def normalized(x: Tensor, how: str, key_weight: Tensor | None = None) -> Tensor:
     if how == "max_norm" and x.size(2) > 0:
         counted = x if key_weight is None else x * (key_weight[:, None, :, None] > 0)
         largest = counted.detach().abs().amax((2, 3), keepdim=True)
-        unit = torch.where(largest > 0, largest, 1)
+        unit = torch.where(largest > 1e15, largest, 1)
         squared = (counted / unit).square().sum(-1, keepdim=True).amax(2, keepdim=True)
-        return x / unit / torch.where(squared > 0, squared, 1).sqrt()
+        return x / unit / (squared + 1e-24 / unit.square()).sqrt()
     return x
 
 

@@ -201,5 +201,5 @@ def test_scaling_writes_table_json_and_plot(tmp_path):
 
 def test_scaling_refuses_an_unknown_attention(tmp_path):
     line = error("scaling", "--attention", "flash", "--out", tmp_path / "new")
-    assert "softmax" in line and "'flash'" in line
+    assert "softmax" in line and '"flash"' in line
     assert not (tmp_path / "new").exists()
