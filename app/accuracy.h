@@ -62,7 +62,8 @@ BenchInputs make_inputs(const std::string& name, std::int64_t N, std::int64_t D)
 /// |got - truth| / |truth| over the rows of a [1, 1, N, D] tensor whose truth is known.
 double relative_rms(const at::Tensor& truth, const at::Tensor& rows, const at::Tensor& got);
 
-/// The largest error beyond the rounding of the output: |got - truth| less that of the truth rounded to got's type.
+/// The error beyond the rounding of the output, |got - truth| less that of the truth rounded to got's type: root mean
+/// square.
 double excess(const at::Tensor& truth, const at::Tensor& rows, const at::Tensor& got);
 
 }  // namespace fastmax::app

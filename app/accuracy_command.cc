@@ -107,7 +107,7 @@ void run(const Arguments& a) {
     std::cout << table_of(report.figures).terminal(colour_wanted(STDOUT_FILENO))
               << "Each figure: the worst over both masks and both forms. Outputs and gradients: "
                  "|error| / |truth| over 32 rows;\n"
-                 "bfloat16 and float16: the largest error beyond the rounding of the output, over "
+                 "bfloat16 and float16: the rms error beyond the rounding of the output, over "
                  "the standard deviation of v.\n"
               << std::flush;
   if (report.interrupted)

@@ -131,7 +131,7 @@ std::string page(const AccuracyReport& report, const std::string& command,
 Each figure is the worst over both masks (none, causal) and both forms (direct up to 10,000 tokens, factorised).
 
 - **output**: float64 and float32: |o - truth| / |truth| (root mean square) over 32 rows spread over the sequence.
-  bfloat16 and float16: the largest |o - truth| beyond what rounding the truth itself costs, over the standard
+  bfloat16 and float16: |o - truth| beyond what rounding the truth itself costs (root mean square), over the standard
   deviation of v; the truth is that of the rounded inputs.
 - **gradients**: the same ratio as for outputs, the largest of dq, dk and dv. Beyond 100,000 tokens the hard
   inputs are measured in float32 outputs only.
@@ -152,7 +152,7 @@ std::vector<Plot> plots_of(const std::vector<Accuracy>& figures) {
     Plot plot{.title = what,
               .x_label = "tokens N",
               .y_label = what == "bfloat16 output" || what == "float16 output"
-                             ? "largest error / std(v)"
+                             ? "rms error / std(v)"
                              : "relative rms error",
               .log_x = true,
               .log_y = true,

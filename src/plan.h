@@ -43,10 +43,13 @@ constexpr double packed_features(std::int64_t D, int p) {
   return count;
 }
 
+/// Fewer keys average too little of the tiles' rounding away: its error falls as 1 / sqrt(M).
+inline constexpr std::int64_t kTileKeys = 256;
+
 /// Whether the factorised forward may round features and values to bf16 in its products: an error of the size of bf16
 /// outputs' own rounding, unless a denominator is small.
 constexpr bool allows_tiles(const Problem& s, const Machine& m, const Options& options) {
-  return s.bf16 && m.tiles && !s.backward && s.E % 16 == 0 && s.p % 2 == 0 &&
+  return s.bf16 && m.tiles && !s.backward && s.M >= kTileKeys && s.E % 16 == 0 && s.p % 2 == 0 &&
          !options.coefficients && !drops_features(options.dropout);
 }
 
