@@ -40,43 +40,37 @@ void fill_zero(const BhndView<T>& x) {
   }
 }
 
+/// What runs a call, and the bytes of workspace it takes for a number of threads.
+template <class Call>
+struct Kernel {
+  void (*run)(const Call& call, const cpu::Team& team, std::byte* workspace);
+  std::size_t (*workspace)(const Call& call, std::size_t threads);
+};
+
 template <class T>
-std::size_t kernel_workspace(const cpu::ForwardCall<T>& call, Form form, std::size_t threads) {
-  return form == Form::kDirect  ? cpu::direct_forward_workspace(call, threads)
-         : cpu::is_linear(call) ? cpu::linear_forward_workspace(call, threads)
-                                : cpu::factorised_forward_workspace(call, threads);
+Kernel<cpu::ForwardCall<T>> kernel_of(const cpu::ForwardCall<T>& call, Form form) {
+  if (form == Form::kDirect) return {cpu::direct_forward, cpu::direct_forward_workspace};
+  if (cpu::is_linear(call)) return {cpu::linear_forward, cpu::linear_forward_workspace};
+  return {cpu::factorised_forward, cpu::factorised_forward_workspace};
 }
 template <class T>
-std::size_t kernel_workspace(const cpu::BackwardCall<T>& call, Form form, std::size_t threads) {
-  return form == Form::kDirect  ? cpu::direct_backward_workspace(call, threads)
-         : cpu::is_linear(call) ? cpu::linear_backward_workspace(call, threads)
-                                : cpu::factorised_backward_workspace(call, threads);
-}
-template <class T>
-void run_kernel(const cpu::ForwardCall<T>& call, Form form, const cpu::Team& team,
-                std::byte* workspace) {
-  form == Form::kDirect  ? cpu::direct_forward(call, team, workspace)
-  : cpu::is_linear(call) ? cpu::linear_forward(call, team, workspace)
-                         : cpu::factorised_forward(call, team, workspace);
-}
-template <class T>
-void run_kernel(const cpu::BackwardCall<T>& call, Form form, const cpu::Team& team,
-                std::byte* workspace) {
-  form == Form::kDirect  ? cpu::direct_backward(call, team, workspace)
-  : cpu::is_linear(call) ? cpu::linear_backward(call, team, workspace)
-                         : cpu::factorised_backward(call, team, workspace);
+Kernel<cpu::BackwardCall<T>> kernel_of(const cpu::BackwardCall<T>& call, Form form) {
+  if (form == Form::kDirect) return {cpu::direct_backward, cpu::direct_backward_workspace};
+  if (cpu::is_linear(call)) return {cpu::linear_backward, cpu::linear_backward_workspace};
+  return {cpu::factorised_backward, cpu::factorised_backward_workspace};
 }
 
 template <class T, template <class> class Call, class Args>
 Plan make_plan(const Args& args, const Options& options, int threads, bool bf16) {
   const Choice choice = choose(args, options, threads, bf16);
   const auto call = make_call<T, Call>(args, options, choice, 0);
-  return {.form = choice.form,
-          .chunk = choice.chunk,
-          .workspace_bytes =
-              call_scratch_bytes<T>(args, options) +
-              kernel_workspace(call, choice.form, static_cast<std::size_t>(choice.threads)),
-          .why = choice.why};
+  return {
+      .form = choice.form,
+      .chunk = choice.chunk,
+      .workspace_bytes =
+          call_scratch_bytes<T>(args, options) +
+          kernel_of(call, choice.form).workspace(call, static_cast<std::size_t>(choice.threads)),
+      .why = choice.why};
 }
 
 /// The smallest denominator over the sum of its row's weights; infinity without rows.
@@ -114,14 +108,14 @@ auto run(const Args& args, const Options& options, const Execution& execution, c
          const After& after) {
   const Choice choice = choose(args, options, execution.threads, place.bf16);
   auto call = make_call<T, Call>(args, options, choice, place.first_batch);
+  const auto kernel = kernel_of(call, choice.form);
   const std::size_t scratch_bytes = call_scratch_bytes<T>(args, options);
   Workspace own;
-  std::byte* memory =
-      (execution.workspace ? *execution.workspace : own)
-          .reserve(place.taken + scratch_bytes +
-                   kernel_workspace(call, choice.form, static_cast<std::size_t>(choice.threads)))
-          .data() +
-      place.taken;
+  std::byte* memory = (execution.workspace ? *execution.workspace : own)
+                          .reserve(place.taken + scratch_bytes +
+                                   kernel.workspace(call, static_cast<std::size_t>(choice.threads)))
+                          .data() +
+                      place.taken;
   cpu::Arena arena(memory);
   const CallScratch<T> scratch(arena, args, options);
   prepare(scratch, options, call);
@@ -131,7 +125,7 @@ auto run(const Args& args, const Options& options, const Execution& execution, c
   }
   static const ParallelRun pool = pool_run;
   const cpu::Team team(choice.threads, execution.run ? &execution.run : &pool);
-  run_kernel(call, choice.form, team, memory + scratch_bytes);
+  kernel.run(call, team, memory + scratch_bytes);
   return after(call, choice.form);
 }
 

@@ -53,7 +53,7 @@ constexpr bool allows_tiles(const Problem& s, const Machine& m, const Options& o
          !options.coefficients && !drops_features(options.dropout);
 }
 
-/// How much faster tiles are than vectors, at the least (docs/performance.md).
+/// How much faster tiles are than vectors: from 2 at D = 32 to 5 at D = 128 (docs/performance.md).
 inline constexpr double kTileSpeed = 3;
 
 /// Reads no globals and no CPUID, so a laptop can test the plan of a 96-core server.

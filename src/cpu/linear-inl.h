@@ -30,6 +30,18 @@ struct Matrix {
   Matrix columns_from(std::size_t column) const { return {data + column, ld}; }
 };
 
+/// Columns of rows, whole lines of them.
+template <class T>
+struct Range {
+  std::size_t begin, end;
+  std::size_t vectors() const { return (end - begin) / kLanes<T>; }
+};
+/// Part i of `count` of the value channels.
+template <class T>
+HWY_INLINE Range<T> channel_range(const LinearShape& shape, std::size_t i, std::size_t count) {
+  return {shape.part(shape.columns, i, count), shape.part(shape.columns, i + 1, count)};
+}
+
 /// n queries of one head from `first` to rows of kappa [kPanel][ld], slot 0 times `constant`. X is scratch, one panel;
 /// inverse as pack_kappa.
 template <class Call, class T>

@@ -28,7 +28,6 @@ class LinearBackward {
   using Shared = LinearBackwardShared<T>;
   using Worker = LinearBackwardWorker<T>;
   using Gradient = LinearGradient<T>;
-  using Range = typename Gradient::Range;
 
   LinearBackward(const BackwardCall<T>& call, const Team& team, std::byte* workspace)
       : call_(call),
@@ -153,7 +152,7 @@ class LinearBackward {
                 }
               });
     team.for_each(shape_.entry_slices, [&](std::size_t worker, std::size_t slice) {
-      const Range f = g.entries(slice);
+      const Range<T> f = g.entries(slice);
       const Matrix<T> sum{workers[worker].block, shape_.ld};
       for (std::size_t at = 0; at < n; at += kBlock) {
         const std::size_t count = std::min(kBlock, n - at);
@@ -193,14 +192,14 @@ class LinearBackward {
         at -= kBlock;
         const std::size_t count = std::min(kBlock, n - at);
         if (item < shape_.entry_slices) {
-          const Range f = g.entries(item);
+          const Range<T> f = g.entries(item);
           meet_later(
               g, g.s.E, at, count,
               [&](std::size_t head) { return g.queries(head, at).columns_from(f.begin); },
               f.vectors(), sum);
           g.read_keys(at, count, {sum.data, sum.ld}, f);
         } else {
-          const Range e = g.channels(item - shape_.entry_slices);
+          const Range<T> e = g.channels(item - shape_.entry_slices);
           meet_later(
               g, g.s.S, at, count,
               [&](std::size_t head) { return g.u(head, at).columns_from(e.begin); }, e.vectors(),

@@ -117,7 +117,7 @@ class LinearForward {
     });
     team.for_each(shape_.slices, [&](std::size_t worker, std::size_t slice) {
       T* const o = workers[worker].o;
-      const Channels c = channels(slice);
+      const Range<T> c = channels(slice);
       for (std::size_t at = 0; at < tokens; at += kBlock) {
         const std::size_t n = std::min(kBlock, tokens - at);
         const Matrix<const T> v = values(b, h, offset + first + at, at, shared);
@@ -133,14 +133,8 @@ class LinearForward {
     });
   }
 
-  /// Columns of the state and of values.
-  struct Channels {
-    std::size_t begin, end;
-    std::size_t vectors() const { return (end - begin) / kLanes<T>; }
-  };
-  Channels channels(std::size_t slice) const {
-    return {shape_.part(shape_.columns, slice, shape_.slices),
-            shape_.part(shape_.columns, slice + 1, shape_.slices)};
+  Range<T> channels(std::size_t slice) const {
+    return channel_range<T>(shape_, slice, shape_.slices);
   }
 
   /// S of the queries of every head against the keys of their block, at token `at` of the span.
@@ -155,7 +149,7 @@ class LinearForward {
 
   /// n queries of one head from `first` read the state, beside what they saw in their block: S, if there is one.
   void read(std::size_t b, std::size_t head, std::size_t first, std::size_t n, const T* q,
-            const T* S, const Matrix<const T>& in_block, const T* y, Channels c,
+            const T* S, const Matrix<const T>& in_block, const T* y, Range<T> c,
             const Shared& shared) const {
     alignas(64) T g[kPanel], inverse[kPanel];
     for (std::size_t lane = 0; lane < n; lane += kLanes<T>)
@@ -192,7 +186,7 @@ class LinearForward {
   /// M += K^T V and, for this slice's own copy, y += K^T 1, over n keys at token `at` of the span.
   void join_rows(const Matrix<const T>& v, std::size_t n, std::size_t at, std::size_t slice,
                  const Shared& shared) const {
-    const Channels c = channels(slice);
+    const Range<T> c = channels(slice);
     const Matrix<const T> k = keys(shared, at);
     product<By::kColumn>(shape_.dims, c.vectors(), n, k.data, k.ld, v.data + c.begin, v.ld,
                          StoreOrAdd<T>{shared.state.M + c.begin, shape_.value_stride, true});

@@ -28,39 +28,34 @@ struct LinearGradient {
   const LinearBackwardShared<T>& s;
   std::size_t b, h;
 
-  struct Range {
-    std::size_t begin, end;
-    std::size_t vectors() const { return (end - begin) / kLanes<T>; }
-  };
-  Range entries(std::size_t slice) const {
+  Range<T> entries(std::size_t slice) const {
     return {shape.part(shape.entries, slice, shape.entry_slices),
             shape.part(shape.entries, slice + 1, shape.entry_slices)};
   }
-  Range channels(std::size_t slice) const {
-    return {shape.part(shape.columns, slice, shape.slices),
-            shape.part(shape.columns, slice + 1, shape.slices)};
+  Range<T> channels(std::size_t slice) const {
+    return channel_range<T>(shape, slice, shape.slices);
   }
-  Range all_entries() const { return {0, shape.entries}; }
-  Range all_channels() const { return {0, shape.columns}; }
+  Range<T> all_entries() const { return {0, shape.entries}; }
+  Range<T> all_channels() const { return {0, shape.columns}; }
 
   /// dkappa_q = C + u~ M~, entries f.
   void read_queries(std::size_t head, std::size_t at, std::size_t n, const Matrix<const T>& c,
-                    Range f) const {
+                    Range<T> f) const {
     through(u(head, at), s.M, n, c, f, slot(head, at));
   }
   /// dkappa_k = C + v~ R~, entries f, without the keys' weights.
-  void read_keys(std::size_t at, std::size_t n, const Matrix<const T>& c, Range f) const {
+  void read_keys(std::size_t at, std::size_t n, const Matrix<const T>& c, Range<T> f) const {
     through(values(at), s.Rt, n, c, f, at);
   }
   void through(const Matrix<const T>& a, const T* state, std::size_t n, const Matrix<const T>& c,
-               Range f, std::size_t slot) const {
+               Range<T> f, std::size_t slot) const {
     product<By::kRow>(
         round_up(n, kRows), f.vectors(), shape.E + 1, a.data, a.ld, state + f.begin, shape.ld,
         WriteRows<T>{c, nullptr, {s.dX + slot * shape.ld + f.begin, shape.ld}, n, f.end - f.begin});
   }
   /// dv = w (C + kappa_k R), channels e.
   void write_dv(std::size_t first, std::size_t at, std::size_t n, const Matrix<const T>& c,
-                Range e) const {
+                Range<T> e) const {
     const auto dv = call.args.dv.head(b, h);
     const Matrix<const T> k = keys(at);
     product<By::kRow>(
@@ -81,13 +76,13 @@ struct LinearGradient {
     const Matrix<const T> q = queries(head, at), u_rows = u(head, at);
     if (item < shape.entry_slices)
       return join(u_rows, s.c + slot(head, at), q, n, entries(item), s.Rt);
-    const Range e = channels(item - shape.entry_slices);
+    const Range<T> e = channels(item - shape.entry_slices);
     product<By::kColumn>(shape.dims, e.vectors(), n, q.data, q.ld, u_rows.data + e.begin, u_rows.ld,
                          StoreOrAdd<T>{s.R + e.begin, shape.value_stride, true});
   }
   /// A product's rows are padded to kRows; only if that leaves no room for the last row, it is summed alone.
   void join(const Matrix<const T>& a, const T* last, const Matrix<const T>& k, std::size_t n,
-            Range f, T* state) const {
+            Range<T> f, T* state) const {
     product<By::kColumn>(shape.channels, f.vectors(), n, a.data, a.ld, k.data + f.begin, k.ld,
                          StoreOrAdd<T>{state + f.begin, shape.ld, true});
     if (shape.channels == shape.E)

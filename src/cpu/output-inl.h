@@ -58,7 +58,8 @@ HWY_INLINE Vec<T> denominator_floors(const Settings<T>& s, const Geometry& shape
 }
 
 /// From the sums g of n queries, in units of `leading`, to their denominators g', floored as denominator.h says, and to
-/// the factors leading / g' of their outputs, 0 where nothing is visible. inverse is [kPanel] and ends in zeros; g_out, all of one head's, may be nullptr.
+/// the factors leading / g' of their outputs, 0 where nothing is visible. inverse is [kPanel] and ends in zeros; g_out,
+/// all of one head's, may be nullptr.
 template <class T>
 HWY_NOINLINE void invert_denominators(const Settings<T>& s, const Geometry& shape, std::size_t b,
                                       std::size_t head, std::size_t first, std::size_t n,

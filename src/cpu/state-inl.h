@@ -223,20 +223,27 @@ HWY_INLINE void take_mean(const Call& call, const FactorisedShape& shape, std::s
   const auto shared = static_cast<std::size_t>(shape.causal ? shape.offset : 0);
   const std::size_t chunk = shape.chunk * kPanel;
   const std::size_t count = std::min(shape.M, shared ? std::min(shared, chunk) : chunk);
-  for (std::size_t e = 0; e < shape.E; ++e) {
-    T sum = 0, largest = 0;
+  const Tag<T> d;
+  const auto share = hn::Set(d, static_cast<T>(count));
+  for (std::size_t first = 0; first < shape.E; first += kLanes<T>) {
+    auto sum = hn::Zero(d), most = sum;
     for (std::size_t n = 0; n < count; ++n) {
-      const T x = v[static_cast<std::int64_t>(n)][e];
-      sum += x / static_cast<T>(count);
-      largest = std::max(largest, std::abs(x));
+      const auto x = hn::LoadU(d, v[static_cast<std::int64_t>(n)].data() + first);
+      sum = hn::Add(sum, hn::Div(x, share));
+      most = hn::Max(most, hn::Abs(x));
     }
-    if (past) sum = past[shape.E] > 0 ? past[e] / past[shape.E] : T{0};
-    int exponent = 0;
-    std::frexp(largest, &exponent);
-    const T bit = std::ldexp(T{1}, exponent - 8);
-    const T mean = std::round(sum / bit) * bit;
-    constexpr T kMost = T(0x1p100);  // v - mean must not overflow
-    state.mean[e] = std::abs(mean) <= kMost ? mean : T{0};
+    alignas(64) T means[kLanes<T>], largest[kLanes<T>];
+    hn::Store(sum, d, means);
+    hn::Store(most, d, largest);
+    for (std::size_t i = 0; i < kLanes<T>; ++i) {
+      if (past) means[i] = past[shape.E] > 0 ? past[first + i] / past[shape.E] : T{0};
+      int exponent = 0;
+      std::frexp(largest[i], &exponent);
+      const T bit = std::ldexp(T{1}, exponent - 8);
+      const T mean = std::round(means[i] / bit) * bit;
+      constexpr T kMost = T(0x1p100);  // v - mean must not overflow
+      state.mean[first + i] = std::abs(mean) <= kMost ? mean : T{0};
+    }
   }
 }
 
