@@ -78,14 +78,14 @@ struct Forward {
       : o(empty_in_layout_of(in.q, in.v.size(3))),
         g(new_tensor<3>({in.q.size(0), in.q.size(1), in.q.size(2)}, kComputed)),
         final_state(return_state ? in.new_state(options.p, kComputed) : Tensor()),
-        args{.q = bhnd<T>(in.q),
-             .k = bhnd<T>(in.k),
-             .v = bhnd<T>(in.v),
+        args{.q = bhnd<const T>(in.q),
+             .k = bhnd<const T>(in.k),
+             .v = bhnd<const T>(in.v),
              .key_weight = bn<Compute<T>>(in.key_weight),
-             .o = bhnd_mutable<T>(o),
-             .g = bhn_mutable<Compute<T>>(g),
-             .initial_state = states<Compute<T>>(in.initial_state)} {
-    if (return_state) args.final_state = states_mutable<Compute<T>>(final_state);
+             .o = bhnd<T>(o),
+             .g = bhn<Compute<T>>(g),
+             .initial_state = states<const Compute<T>>(in.initial_state)} {
+    if (return_state) args.final_state = states<Compute<T>>(final_state);
   }
 };
 
@@ -109,19 +109,19 @@ struct Backward {
         dv(empty_in_layout_of(in.v, in.v.size(3))),
         d_initial_state(in.initial_state ? in.new_state(options.p, kScalarType<Compute<T>>)
                                          : Tensor()),
-        args{.q = bhnd<T>(in.q),
-             .k = bhnd<T>(in.k),
-             .v = bhnd<T>(in.v),
+        args{.q = bhnd<const T>(in.q),
+             .k = bhnd<const T>(in.k),
+             .v = bhnd<const T>(in.v),
              .key_weight = bn<Compute<T>>(in.key_weight),
-             .o = bhnd<T>(o),
-             .g = bhn<Compute<T>>(g),
-             .d_o = bhnd<T>(d_o),
-             .dq = bhnd_mutable<T>(dq),
-             .dk = bhnd_mutable<T>(dk),
-             .dv = bhnd_mutable<T>(dv),
-             .initial_state = states<Compute<T>>(in.initial_state),
-             .d_final_state = states<Compute<T>>(d_final_state)} {
-    if (in.initial_state) args.d_initial_state = states_mutable<Compute<T>>(d_initial_state);
+             .o = bhnd<const T>(o),
+             .g = bhn<const Compute<T>>(g),
+             .d_o = bhnd<const T>(d_o),
+             .dq = bhnd<T>(dq),
+             .dk = bhnd<T>(dk),
+             .dv = bhnd<T>(dv),
+             .initial_state = states<const Compute<T>>(in.initial_state),
+             .d_final_state = states<const Compute<T>>(d_final_state)} {
+    if (in.initial_state) args.d_initial_state = states<Compute<T>>(d_initial_state);
   }
 };
 
@@ -198,12 +198,12 @@ void step(StableIValue* stack, std::uint64_t, std::uint64_t) {
     readable(state, "state", "[B, Hkv, F, E + 1]", 4, type);
     require(state.is_contiguous(), "a contiguous state, got one with gaps");
     const Tensor o = empty_in_layout_of(q, v.size(3));
-    fastmax::step<T>({.q = bhnd<T>(q),
-                      .k = bhnd<T>(k),
-                      .v = bhnd<T>(v),
+    fastmax::step<T>({.q = bhnd<const T>(q),
+                      .k = bhnd<const T>(k),
+                      .v = bhnd<const T>(v),
                       .key_weight = bn<T>(key_weight),
-                      .state = states_mutable<T>(state),
-                      .o = bhnd_mutable<T>(o)},
+                      .state = states<T>(state),
+                      .o = bhnd<T>(o)},
                      options, torch_execution());
     put(stack, as_type_of(o, q_in));
   });
@@ -230,11 +230,11 @@ void attention_weights(StableIValue* stack, std::uint64_t, std::uint64_t) {
     const Tensor a = new_tensor<4>({q.size(0), q.size(1), count, k.size(2)}, type);
     if (count > 0) {
       const auto* first = rows ? static_cast<const std::int64_t*>(rows->const_data_ptr()) : nullptr;
-      fastmax::attention_weights<T>({.q = bhnd<T>(q),
-                                     .k = bhnd<T>(k),
+      fastmax::attention_weights<T>({.q = bhnd<const T>(q),
+                                     .k = bhnd<const T>(k),
                                      .key_weight = bn<T>(key_weight),
                                      .rows = {first, static_cast<std::size_t>(rows ? count : 0)},
-                                     .a = bhnd_mutable<T>(a)},
+                                     .a = bhnd<T>(a)},
                                     options, torch_execution());
     }
     put(stack, as_type_of(a, q_in));

@@ -10,6 +10,7 @@
 
 #include "fastmax/fastmax.h"
 #include "torch_ops/arguments.h"
+#include "torch_ops/attention_options.h"
 
 namespace fastmax::torch_ops {
 
@@ -33,18 +34,9 @@ Enum parse(const char* option, const std::string& word,
   return {};
 }
 
-/// FASTMAX_FUNCTION and FASTMAX_CALL, unjudged: what is on the stack must be taken before anything is refused.
-struct TakenOptions {
-  std::int64_t p = 2;
-  std::optional<double> scale;
-  std::string normalize = "standardize";
-  std::optional<std::vector<double>> coefficients;
-  bool causal = false;
-  std::string method = "auto";
-  double dropout_p = 0;
-  std::string dropout = "quadratic", floor = "auto";
-  std::int64_t chunk = 0;
-
+/// FASTMAX_FUNCTION and FASTMAX_CALL, unjudged: what is on the stack must be taken before anything is refused. `seed`
+/// comes as a tensor instead.
+struct TakenOptions : AttentionOptions {
   void take_function(Arguments& in) {
     p = in.take<std::int64_t>();
     scale = in.take<std::optional<double>>();

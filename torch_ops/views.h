@@ -94,56 +94,39 @@ inline Tensor empty_in_layout_of(const Tensor& like, std::int64_t width) {
   return new_tensor(sizes, strides, like.scalar_type());
 }
 
+/// To read where T is const, else to write.
 template <class T>
-BhndView<const T> bhnd(const Tensor& t) {
-  const auto n = t.sizes(), stride = t.strides();
-  return {static_cast<const T*>(t.const_data_ptr()),
-          n[0],
-          n[1],
-          n[2],
-          n[3],
-          stride[0],
-          stride[1],
-          stride[2]};
+T* elements(const Tensor& t) {
+  if constexpr (std::is_const_v<T>) {
+    return static_cast<T*>(t.const_data_ptr());
+  } else {
+    return static_cast<T*>(t.mutable_data_ptr());
+  }
 }
 template <class T>
-BhndView<T> bhnd_mutable(const Tensor& t) {
+BhndView<T> bhnd(const Tensor& t) {
   const auto n = t.sizes(), stride = t.strides();
-  return {static_cast<T*>(t.mutable_data_ptr()),
-          n[0],
-          n[1],
-          n[2],
-          n[3],
-          stride[0],
-          stride[1],
-          stride[2]};
+  return {elements<T>(t), n[0], n[1], n[2], n[3], stride[0], stride[1], stride[2]};
 }
 template <class T>
-BhnView<const T> bhn(const Tensor& t) {
+BhnView<T> bhn(const Tensor& t) {
   const auto n = t.sizes(), stride = t.strides();
-  return {static_cast<const T*>(t.const_data_ptr()), n[0], n[1], n[2], stride[0], stride[1]};
-}
-template <class T>
-BhnView<T> bhn_mutable(const Tensor& t) {
-  const auto n = t.sizes(), stride = t.strides();
-  return {static_cast<T*>(t.mutable_data_ptr()), n[0], n[1], n[2], stride[0], stride[1]};
+  return {elements<T>(t), n[0], n[1], n[2], stride[0], stride[1]};
 }
 template <class T>
 BnView<const T> bn(const OptionalTensor& t) {
   if (!t) return {};
-  return {static_cast<const T*>(t->const_data_ptr()), t->size(0), t->size(1), t->stride(0)};
+  return {elements<const T>(*t), t->size(0), t->size(1), t->stride(0)};
 }
 /// Dense states [B, Hkv, F, E + 1].
 template <class T>
-StateView<const T> states(const OptionalTensor& t) {
-  if (!t) return {};
-  const auto n = t->sizes();
-  return {static_cast<const T*>(t->const_data_ptr()), n[0], n[1], n[2], n[3] - 1};
+StateView<T> states(const Tensor& t) {
+  const auto n = t.sizes();
+  return {elements<T>(t), n[0], n[1], n[2], n[3] - 1};
 }
 template <class T>
-StateView<T> states_mutable(const Tensor& t) {
-  const auto n = t.sizes();
-  return {static_cast<T*>(t.mutable_data_ptr()), n[0], n[1], n[2], n[3] - 1};
+StateView<T> states(const OptionalTensor& t) {
+  return t ? states<T>(*t) : StateView<T>{};
 }
 
 }  // namespace fastmax::torch_ops
