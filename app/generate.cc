@@ -5,11 +5,11 @@
 #include <c10/core/GradMode.h>
 
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "app/clock.h"
 #include "app/commands.h"
 #include "app/context.h"
 #include "app/error.h"
@@ -27,12 +27,6 @@ struct GenerateOptions {
   double temperature = 1;
   bool json = false, without_state = false;
 };
-
-using Clock = std::chrono::steady_clock;
-
-double since(Clock::time_point then) {
-  return std::chrono::duration<double>(Clock::now() - then).count();
-}
 
 // The next byte, drawn from softmax(logits / temperature) over the top_k likeliest; the likeliest
 // itself at temperature 0.
@@ -70,7 +64,7 @@ void run(const GenerateOptions& options) {
   if (!options.json) std::cout << options.prompt << std::flush;
   const auto began = Clock::now();
   at::Tensor logits = context.next();
-  const double prompt_seconds = since(began);
+  const double prompt_seconds = seconds_since(began);
   if (with_state) at::set_num_threads(1);  // one byte is too little for more: they would wait
   const auto prompt_read = Clock::now();
   while (written < options.tokens && !StopRequest::pending()) {
@@ -82,7 +76,7 @@ void run(const GenerateOptions& options) {
     text += characters;
     if (!options.json) std::cout << characters << std::flush;
   }
-  const double seconds = since(prompt_read);
+  const double seconds = seconds_since(prompt_read);
   const std::string rest = printable.finish();
   text += rest;
   if (!options.json) {

@@ -6,16 +6,11 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "app/clock.h"
 #include "app/error.h"
 
 namespace fastmax::app {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double since(Clock::time_point then) {
-  return std::chrono::duration<double>(Clock::now() - then).count();
-}
 
 // The first entry whose word is in an operator's name says its part. Backward's operators are called
 // "autograd::engine::evaluate_function: GeluBackward0", ours as the C++ type.
@@ -67,7 +62,7 @@ std::unique_ptr<at::ObserverContext> enter(const at::RecordFunction&) {
 void leave(const at::RecordFunction& function, at::ObserverContext* context) {
   --depth;
   if (const auto* began = static_cast<Began*>(context)) {
-    (*seconds_by_name)[function.name()] += since(began->at);
+    (*seconds_by_name)[function.name()] += seconds_since(began->at);
   }
 }
 
@@ -88,7 +83,7 @@ void Profile::stop() {
 }
 
 void Profile::end() {
-  seconds_ += since(began_);
+  seconds_ += seconds_since(began_);
   stop();
   ++steps_;
 }

@@ -7,7 +7,6 @@
 #pragma once
 #include <ATen/record_function.h>
 
-#include <chrono>
 #include <cstdint>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
@@ -15,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "app/clock.h"
 #include "app/table.h"
 
 namespace fastmax::app {
@@ -40,7 +40,7 @@ class Profile {
   std::vector<std::pair<std::string, double>> parts() const;  // their seconds, over all steps
 
   at::CallbackHandle handle_ = at::INVALID_CALLBACK_HANDLE;
-  std::chrono::steady_clock::time_point began_;
+  Clock::time_point began_;
   std::map<std::string, double> operators_;  // seconds, by name
   std::int64_t steps_ = 0;
   double seconds_ = 0, data_seconds_ = 0;

@@ -6,10 +6,10 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <iostream>
 #include <vector>
 
+#include "app/clock.h"
 #include "app/error.h"
 #include "app/evaluate.h"
 #include "app/memory.h"
@@ -42,10 +42,10 @@ class Trainee {
 
   /// Forward, backward and update; its seconds.
   double step() {
-    const auto began = std::chrono::steady_clock::now();
+    const auto began = Clock::now();
     cross_entropy(model_.forward(tokens_, {}, /*training=*/true), targets_).backward();
     optimiser_.step(1e-3);
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+    return seconds_since(began);
   }
 
  private:

@@ -6,12 +6,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "app/checkpoint.h"
+#include "app/clock.h"
 #include "app/error.h"
 #include "app/evaluate.h"
 #include "app/files.h"
@@ -27,12 +27,6 @@
 namespace fastmax::app {
 namespace fs = std::filesystem;
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double since(Clock::time_point then) {
-  return std::chrono::duration<double>(Clock::now() - then).count();
-}
 
 std::string fixed(double x, int digits) {
   char buffer[64];
@@ -95,7 +89,7 @@ class Run {
       if (state_.step == recipe_.train.steps) break;
       step();
       progress.update(state_.step, note_);
-      if (since(saved_) >= recipe_.train.checkpoint_seconds) save();
+      if (seconds_since(saved_) >= recipe_.train.checkpoint_seconds) save();
     }
     return finish();
   }
@@ -104,7 +98,7 @@ class Run {
   void step() {
     const auto began = Clock::now();
     const Tensors batch = to_tensors(task_.train_batch(state_.step));
-    if (profile_) profile_->begin(since(began));
+    if (profile_) profile_->begin(seconds_since(began));
     if (model_.config().dropout > 0 || model_.config().attention_dropout > 0) {
       at::manual_seed(dropout_seed(recipe_, state_.step));
     }
@@ -123,7 +117,7 @@ class Run {
     const std::int64_t tokens = batch.key_weight.defined()
                                     ? batch.key_weight.sum().item<std::int64_t>()
                                     : batch.tokens.numel();
-    const double seconds = since(began);
+    const double seconds = seconds_since(began);
     state_.seconds += seconds;
     state_.window.steps += 1;
     state_.window.tokens += tokens;

@@ -9,6 +9,7 @@
 
 #include "src/cpu/amx.h"
 #include "src/run.h"
+#include "tests/half.h"
 #include "tests/problem.h"
 #include "tests/support.h"
 
@@ -18,19 +19,15 @@ using namespace testing_support;
 
 constexpr double kUnit = 0x1p-8;  // of rounding: bf16 has eight significant bits
 
-/// The nearest number of eight significant bits.
-float rounded(float x) {
-  int exponent = 0;
-  std::frexp(x, &exponent);
-  return std::ldexp(std::nearbyint(std::ldexp(x, 8 - exponent)), exponent - 8);
-}
+/// The nearest bf16 number.
+float nearest(float x) { return static_cast<float>(value(rounded<BFloat16>(x))); }
 
 /// Inputs as a bf16 caller has them; values may lie around another mean.
 Problem<float> bf16_problem(const Case& c, float mean = 0) {
   Problem<float> problem(c);
-  problem.q.for_each([](float& x) { x = rounded(x); });
-  problem.k.for_each([](float& x) { x = rounded(x); });
-  problem.v.for_each([&](float& x) { x = rounded(x + mean); });
+  problem.q.for_each([](float& x) { x = nearest(x); });
+  problem.k.for_each([](float& x) { x = nearest(x); });
+  problem.v.for_each([&](float& x) { x = nearest(x + mean); });
   return problem;
 }
 
