@@ -68,8 +68,9 @@ struct Options {
   bool causal = false;               ///< row n attends to keys m <= n + M - N; needs N <= M
   std::optional<double> scale = {};  ///< none: default_scale(p, D, normalize)
   Form form = Form::kAuto;
-  int chunk =
-      0;  ///< tokens that join the state at a time (a multiple of 64, at most 1024 are used); 0: planned
+  /// Tokens that join the state at a time (a multiple of 64, at most 1024 are used); 0: planned. Orders 2 to 4; p = 1 has
+  /// blocks of its own.
+  int chunk = 0;
   Normalize normalize = Normalize::kStandardize;
   std::optional<std::array<double, 5>> coefficients = {};  ///< c_0 .. c_p of f; none: 1 / l!
   Dropout dropout = {};

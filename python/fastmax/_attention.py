@@ -48,8 +48,8 @@ def scaled_dot_product_attention(
     Shapes, with any leading dimensions ``...`` or none:
         query [..., H, N, D], key [..., Hkv, M, D], value [..., Hkv, M, E] -> [..., H, N, E].
 
-    float32, float64, bfloat16 and float16; 16-bit inputs are computed in float32 and rounded once. The result lies in
-    memory as ``query`` does.
+    float32, float64, bfloat16 and float16; 16-bit inputs are computed in float32 and rounded once, but that CPUs with AMX
+    multiply bfloat16 factors in the linear form. The result lies in memory as ``query`` does.
 
     Args:
         attn_mask: only a boolean key padding mask, True where a key counts, broadcastable to [..., 1, 1, M].
