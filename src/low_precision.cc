@@ -107,9 +107,8 @@ auto in_float(const Args& args, const Options& options, const Execution& executi
   const std::size_t kernels =
       run_plan(Copies(counting, args).args(), options, execution.threads, Copies::kBFloat16)
           .workspace_bytes;
-  Workspace own;
-  Execution inner = execution;
-  if (!inner.workspace) inner.workspace = &own;
+  const WithWorkspace with(execution);
+  const Execution& inner = with.execution();
   // All at once: growing later would move the copies.
   std::byte* memory = inner.workspace->reserve(place.taken + counting.used() + kernels).data();
   cpu::Arena arena(memory + place.taken);

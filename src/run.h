@@ -15,6 +15,24 @@ struct Place {
   bool bf16 = false;  ///< inputs had only bf16's digits, so that products may be rounded to them
 };
 
+/// The caller's execution, or a copy of it that has a workspace for this call where the caller gave none.
+class WithWorkspace {
+ public:
+  explicit WithWorkspace(const Execution& callers) : callers_(callers) {
+    if (callers.workspace) return;
+    copy_ = callers;
+    copy_.workspace = &own_;
+  }
+  WithWorkspace(const WithWorkspace&) = delete;
+  WithWorkspace& operator=(const WithWorkspace&) = delete;
+  const Execution& execution() const { return callers_.workspace ? callers_ : copy_; }
+
+ private:
+  const Execution& callers_;
+  Execution copy_;
+  Workspace own_;
+};
+
 template <class T>
 requires(!kIs16Bit<T>) Report run_forward(const ForwardArgs<T>& args, const Options& options,
                                           const Execution& execution, const Place& place);

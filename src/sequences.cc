@@ -1,8 +1,9 @@
 // Packed sequences: one call each on a part of the views, several at a time where there are enough.
+#include <algorithm>
 #include <limits>
-#include <vector>
 
 #include "src/check.h"
+#include "src/cpu/layout.h"
 #include "src/cpu/team.h"
 #include "src/pool.h"
 #include "src/run.h"
@@ -61,22 +62,53 @@ BackwardArgs<T> part(const BackwardArgs<T>& a, const Sequences& s, std::size_t i
           .d_initial_state = one(a.d_initial_state, i)};
 }
 
-/// body(i, execution) for every sequence: whole sequences a thread if there are enough, else all threads on each.
-template <class Body>
-void for_each_sequence(std::size_t count, const Execution& execution, const Body& body) {
-  const int threads = execution.threads > 0 ? execution.threads : available_threads();
-  if (threads == 1 || count < 4 * static_cast<std::size_t>(threads)) {
-    Workspace own;
-    Execution each = execution;
-    if (!each.workspace) each.workspace = &own;
-    for (std::size_t i = 0; i < count; ++i) body(i, each);
-    return;
+/// How the sequences share the threads and the workspace, and the plan of the longest of them.
+struct Sharing {
+  std::size_t workers = 1;  ///< sequences at a time
+  int threads = 1;          ///< on each
+  std::size_t reports = 0;  ///< bytes at the start of the workspace
+  std::size_t each = 0;     ///< bytes a worker, behind them
+  Plan longest = {.form = Form::kAuto};
+
+  std::size_t bytes() const { return reports + workers * each; }
+  Plan plan() const { return {longest.form, longest.chunk, bytes(), longest.why}; }
+};
+
+template <class Args>
+Sharing share(const Args& args, const Sequences& sequences, const Options& options, int threads) {
+  constexpr std::size_t kLine = 64;  // of cache
+  if (threads <= 0) threads = available_threads();
+  const std::size_t count = sequences.cu_q.size() - 1;
+  Sharing sharing{.reports = cpu::round_up(count * sizeof(Report), kLine)};
+  if (threads == 1 || count >= 4 * static_cast<std::size_t>(threads)) {  // enough for a thread each
+    sharing.workers = static_cast<std::size_t>(threads);
+  } else {
+    sharing.threads = threads;
   }
+  std::int64_t tokens = -1;
+  for (std::size_t i = 0; i < count; ++i) {
+    const Args one = part(args, sequences, i);
+    const Plan plan = run_plan(one, options, sharing.threads);
+    sharing.each = std::max(sharing.each, cpu::round_up(plan.workspace_bytes, kLine));
+    if (one.q.N + one.k.N > tokens) {
+      tokens = one.q.N + one.k.N;
+      sharing.longest = plan;
+    }
+  }
+  return sharing;
+}
+
+/// body(i, execution, taken) for every sequence, in a workspace that holds all that they need.
+template <class Body>
+void for_each_sequence(std::size_t count, const Sharing& sharing, const Execution& execution,
+                       const Body& body) {
   static const ParallelRun pool = pool_run;
-  std::vector<Workspace> workspaces(static_cast<std::size_t>(threads));
-  cpu::Team(threads, execution.run ? &execution.run : &pool)
-      .for_each(count,
-                [&](std::size_t worker, std::size_t i) { body(i, serial(&workspaces[worker])); });
+  const Execution alone = serial(execution.workspace);
+  const Execution& each = sharing.threads == 1 ? alone : execution;
+  cpu::Team(static_cast<int>(sharing.workers), execution.run ? &execution.run : &pool)
+      .for_each(count, [&](std::size_t worker, std::size_t i) {
+        body(i, each, sharing.reports + worker * sharing.each);
+      });
 }
 
 }  // namespace
@@ -86,14 +118,19 @@ Report forward(const ForwardArgs<T>& args, const Sequences& sequences, const Opt
                const Execution& execution) {
   check(args, sequences, options);
   const std::size_t count = sequences.cu_q.size() - 1;
-  std::vector<Report> reports(count);
+  const Sharing sharing = share(args, sequences, options, execution.threads);
+  const WithWorkspace with(execution);
+  auto* const reports =
+      reinterpret_cast<Report*>(with.execution().workspace->reserve(sharing.bytes()).data());
   Options clamped = options;
   clamped.floor = Floor::kClamp;  // an error waits until every sequence is done
-  for_each_sequence(count, execution, [&](std::size_t i, const Execution& each) {
-    reports[i] = run_forward(part(args, sequences, i), clamped, each, {.first_batch = i});
-  });
+  for_each_sequence(count, sharing, with.execution(),
+                    [&](std::size_t i, const Execution& each, std::size_t taken) {
+                      reports[i] = run_forward(part(args, sequences, i), clamped, each,
+                                               {.first_batch = i, .taken = taken});
+                    });
   Report all{.form = Form::kAuto, .smallest_denominator = std::numeric_limits<double>::quiet_NaN()};
-  for (const Report& report : reports) {
+  for (const Report& report : std::span(reports, count)) {
     if (report.form == Form::kAuto) continue;
     all.form = report.form;
     if (!(all.smallest_denominator <= report.smallest_denominator)) {
@@ -108,17 +145,36 @@ template <class T>
 void backward(const BackwardArgs<T>& args, const Sequences& sequences, const Options& options,
               const Execution& execution) {
   check(args, sequences, options);
-  for_each_sequence(sequences.cu_q.size() - 1, execution,
-                    [&](std::size_t i, const Execution& each) {
-                      run_backward(part(args, sequences, i), options, each, {.first_batch = i});
+  const Sharing sharing = share(args, sequences, options, execution.threads);
+  const WithWorkspace with(execution);
+  with.execution().workspace->reserve(sharing.bytes());
+  for_each_sequence(sequences.cu_q.size() - 1, sharing, with.execution(),
+                    [&](std::size_t i, const Execution& each, std::size_t taken) {
+                      run_backward(part(args, sequences, i), options, each,
+                                   {.first_batch = i, .taken = taken});
                     });
 }
 
-#define FASTMAX_INSTANTIATE_SEQUENCES(T)                                           \
-  template Report forward(const ForwardArgs<T>&, const Sequences&, const Options&, \
-                          const Execution&);                                       \
-  template void backward(const BackwardArgs<T>&, const Sequences&, const Options&, \
-                         const Execution&);
+template <class T>
+Plan plan(const ForwardArgs<T>& args, const Sequences& sequences, const Options& options,
+          int threads) {
+  check(args, sequences, options);
+  return share(args, sequences, options, threads).plan();
+}
+template <class T>
+Plan plan(const BackwardArgs<T>& args, const Sequences& sequences, const Options& options,
+          int threads) {
+  check(args, sequences, options);
+  return share(args, sequences, options, threads).plan();
+}
+
+#define FASTMAX_INSTANTIATE_SEQUENCES(T)                                            \
+  template Report forward(const ForwardArgs<T>&, const Sequences&, const Options&,  \
+                          const Execution&);                                        \
+  template void backward(const BackwardArgs<T>&, const Sequences&, const Options&,  \
+                         const Execution&);                                         \
+  template Plan plan(const ForwardArgs<T>&, const Sequences&, const Options&, int); \
+  template Plan plan(const BackwardArgs<T>&, const Sequences&, const Options&, int);
 FASTMAX_INSTANTIATE_SEQUENCES(float)
 FASTMAX_INSTANTIATE_SEQUENCES(double)
 FASTMAX_INSTANTIATE_SEQUENCES(BFloat16)

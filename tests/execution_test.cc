@@ -5,14 +5,18 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <cstdint>
 #include <cstdlib>
+#include <functional>
 #include <new>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "fastmax/fastmax.h"
+#include "tests/half.h"
 #include "tests/problem.h"
 #include "tests/support.h"
 
@@ -204,6 +208,54 @@ TEST(Execution, HotCallsAllocateNothing) {
         EXPECT_EQ(allocations, before) << form_name(form) << " causal " << causal;
       }
     }
+  }
+}
+/// Sequences that threads share whole, or that they compute together.
+std::vector<std::int32_t> offsets(std::int32_t sequences, std::int32_t length) {
+  std::vector<std::int32_t> cu;
+  for (std::int32_t i = 0; i <= sequences; ++i) cu.push_back(i * length);
+  return cu;
+}
+
+/// With memory of the caller's, of which a call takes what its plan said.
+template <class Forward, class Backward>
+void hot_packed_calls(const Forward& forward_args, const Backward& backward_args,
+                      const Options& options) {
+  const auto fits = [](std::size_t size, std::size_t said) {
+    return size >= said && size < said + 4096;  // whole pages
+  };
+  for (const auto& cu : {offsets(3, 100), offsets(30, 10)}) {
+    SCOPED_TRACE(testing::Message() << form_name(options.form) << " " << cu.size() - 1);
+    const Sequences sequences{cu, cu};
+    Workspace memory[2];
+    const std::array<char, 100> large = {};  // more than std::function holds without allocating
+    Execution execution{.threads = 2, .run = [large](int n, const std::function<void(int)>& task) {
+                          for (int i = 0; i < n; ++i) task(i + large[0]);
+                        }};
+    const auto call = [&] {
+      execution.workspace = &memory[0];
+      forward(forward_args, sequences, options, execution);
+      execution.workspace = &memory[1];
+      backward(backward_args, sequences, options, execution);
+    };
+    call();
+    const long before = allocations;
+    call();
+    EXPECT_EQ(allocations, before);
+    EXPECT_TRUE(fits(memory[0].size(), plan(forward_args, sequences, options, 2).workspace_bytes));
+    EXPECT_TRUE(fits(memory[1].size(), plan(backward_args, sequences, options, 2).workspace_bytes));
+  }
+}
+TEST(Execution, HotPackedCallsAllocateNothing) {
+  const Case c{.H = 4, .Hkv = 2, .N = 300, .M = 300, .D = 16, .E = 16, .p = 1, .causal = true};
+  for (const Form form : {Form::kDirect, Form::kFactorised}) {
+    Problem<float> problem(c);
+    problem.base.scale = 0.01;  // so that denominators are looked at
+    Outputs<float> out = problem.outputs();
+    Gradients<float> gradients = problem.gradients();
+    hot_packed_calls(problem.args(out), problem.args(out, gradients), problem.options(form));
+    LowPrecision<BFloat16> low(c);
+    hot_packed_calls(low.forward_args(), low.backward_args(), low.problem.options(form));
   }
 }
 TEST(Execution, HotStepsAllocateNothing) {

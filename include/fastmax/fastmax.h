@@ -162,6 +162,13 @@ FASTMAX_API Report forward(const ForwardArgs<T>& args, const Sequences& sequence
 template <class T>
 FASTMAX_API void backward(const BackwardArgs<T>& args, const Sequences& sequences,
                           const Options& options = {}, const Execution& = {});
+/// Form, chunk and why are those of the longest sequence, the workspace is for all.
+template <class T>
+FASTMAX_API Plan plan(const ForwardArgs<T>& args, const Sequences& sequences,
+                      const Options& options = {}, int threads = 0);
+template <class T>
+FASTMAX_API Plan plan(const BackwardArgs<T>& args, const Sequences& sequences,
+                      const Options& options = {}, int threads = 0);
 
 template <class T>
 struct WeightsArgs {
