@@ -8,7 +8,9 @@
 namespace fastmax::app {
 namespace {
 
-constexpr double kShortest = 2e-3;  // seconds: shorter calls are repeated inside one reading
+// Seconds. Shorter calls are repeated inside one reading, after one that is not timed: it brings back the inputs that
+// the other contestants drove out of the caches.
+constexpr double kShortest = 4e-3;
 
 }  // namespace
 
@@ -49,6 +51,7 @@ void Contest::run() {
   for (int round = 0; round < rounds_ && (round < 2 || spent < seconds_); ++round) {
     gemm_.push_back(clock_.gemm_rate());
     for (Call& c : calls_) {
+      if (c.count > 1) c.call();
       c.seconds.push_back(clock_.time(c.call, c.count));
       spent += c.seconds.back() * c.count;
     }
