@@ -11,13 +11,14 @@ v [B, Hkv, M, E] of float32, float64, bfloat16 or float16. Beside it:
 
 - :class:`FastmaxState`, :func:`step`: all that attention needs of a past of any length, in memory that does not grow;
 - :mod:`fastmax.nn`: ``MultiheadAttention`` in the place of PyTorch's;
+- :mod:`fastmax.models`: the transformer that the program trains, by the same weights;
 - :mod:`fastmax.ops`: the calling convention of flash-linear-attention;
 - :func:`attention_weights`: rows of the matrix that is never formed;
 - :mod:`fastmax.reference`: the definition, in float64;
 - ``torch.ops.fastmax.*``: the operators themselves, one for each function of the C++ core.
 """
 
-from fastmax import nn, ops, reference
+from fastmax import models, nn, ops, reference
 from fastmax._attention import attention_weights, scaled_dot_product_attention, step
 from fastmax._info import info
 from fastmax._state import FastmaxState
@@ -26,6 +27,7 @@ __all__ = [
     "FastmaxState",
     "attention_weights",
     "info",
+    "models",
     "nn",
     "ops",
     "reference",

@@ -1,0 +1,147 @@
+"""fastmax.models against the program: the weights that one writes are the model that the other reads."""
+
+import copy
+import json
+import os
+import pickle
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fastmax.models import Config, Transformer
+
+PROGRAM = os.environ.get("FASTMAX_PROGRAM", str(Path(__file__).parents[2] / "build" / "fastmax"))
+LENGTH = 24
+
+
+def program(*arguments) -> dict:
+    result = subprocess.run([PROGRAM, *map(str, arguments), "--json"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "text"
+    path.write_text("".join(f"{n} times {n + 1} is {n * (n + 1)}. " for n in range(150)))
+    return path
+
+
+def train(text: Path, out: Path, **model) -> Path:
+    settings = {"attention": "fastmax2", "layers": 2, "heads": 2, "dim": 16, "mlp": 24, **model}
+    keys = [f"model.{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in settings.items()]
+    keys += [f"data.path={text}", f"data.length={LENGTH}", "train.steps=20", "train.batch=4", "train.warmup=2",
+             "train.learning_rate=0.02", "train.evaluate_every=20", "train.threads=1"]  # fmt: skip
+    recipe = out.parent / "recipe.toml"
+    recipe.write_text('task = "textfile"\n')
+    program("train", recipe, "--out", out, *(word for key in keys for word in ("--set", key)))
+    return out
+
+
+def loss(model: Transformer, text: Path) -> float:
+    """As the program evaluates: windows side by side over the last tenth."""
+    data = torch.tensor([*text.read_bytes()])[len(text.read_bytes()) * 9 // 10 :]
+    windows = (len(data) - 1) // LENGTH
+    tokens, targets = (data[i : i + windows * LENGTH].view(windows, LENGTH) for i in (0, 1))
+    with torch.no_grad():
+        return F.cross_entropy(model(tokens).flatten(0, 1).double(), targets.flatten()).item()
+
+
+KINDS = [
+    {"convolution": 3, "scale": "1/sqrt(D)"},
+    {"attention": "softmax", "positions": "sinusoidal"},
+    {"attention": "fastmax1", "positions": "rotary", "scale_learnable": True},
+    {"attention": "fastmax4", "positions": "none", "normalize": "l2", "scale": "0.5", "convolution": 2},
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.get("attention", "fastmax2"))
+def test_one_model_in_both_languages(kind, text, tmp_path):
+    run = train(text, tmp_path / "run", **kind)
+    model = Transformer.load(run)
+    assert not model.training
+    theirs = program("eval", run)["loss"]
+    assert loss(model, text) == pytest.approx(theirs, rel=2e-6)
+
+    # The way back, of other weights.
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(0.9)
+    model.save(run / "model.safetensors")
+    assert sorted(path.name for path in run.iterdir()) == sorted(
+        ["checkpoint", "metrics.jsonl", "model.safetensors", "recipe.toml", "result.json"]
+    )
+    back = program("eval", run)["loss"]
+    assert abs(back - theirs) > 1e-3 and loss(model, text) == pytest.approx(back, rel=2e-6)
+
+    if kind.get("attention") != "softmax":
+        prompt = "12 times"
+        written = program("generate", run, "--prompt", prompt, "--tokens", 12, "--temperature", 0)["text"]
+        past = model.empty_past(1)
+        tokens, out = torch.tensor([[*prompt.encode()]]), []
+        for _ in range(12):
+            tokens = model.next(tokens, past).argmax(-1, keepdim=True)
+            out.append(tokens.item())
+        assert written.encode()[-12:] == bytes(out)
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k.get("attention") != "softmax"], ids=str)
+def test_a_past_read_in_any_parts_is_the_whole(kind):
+    torch.manual_seed(0)
+    model = Transformer(Config(dim=16, length=30, **kind)).eval()
+    tokens = torch.randint(256, (2, 30))
+    whole, past, first = model(tokens), model.empty_past(2), 0
+    for count in (7, 1, 1, 13, 8):
+        logits = model.next(tokens[:, first : first + count], past)
+        first += count
+        torch.testing.assert_close(logits, whole[:, first - 1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["tokens", "padded"])
+@pytest.mark.parametrize("attention", ["softmax", "fastmax1", "fastmax2"])
+def test_padding_of_a_classifier_costs_nothing_but_time(attention, pool):
+    torch.manual_seed(0)
+    model = Transformer(Config(attention=attention, dim=16, length=20, classes=10, convolution=3, pool=pool)).eval()
+    tokens = torch.randint(256, (2, 20))
+    weight = (torch.arange(20) < torch.tensor([[20], [12]])).float()
+    logits = model(tokens, weight)
+    assert logits.shape == (2, 10)
+    torch.testing.assert_close(logits[1:], model(tokens[1:, :12]), rtol=1e-4, atol=1e-6)
+
+
+def test_copies_compiles_and_trains():
+    torch.manual_seed(0)
+    model = Transformer(Config(dim=16, length=20, convolution=2, dropout=0.1, attention_dropout=0.1, layers=1))
+    tokens = torch.randint(256, (2, 20))
+    assert not torch.equal(model(tokens), model(tokens))
+    model.eval()
+    expected = model(tokens)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(tokens), expected)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(tokens), expected, rtol=1e-4, atol=1e-6)
+    expected.sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "call, text",
+    [
+        (lambda: Config(attention="performer"), "attention one of softmax, fastmax1"),
+        (lambda: Config(dim=10, heads=3), "dim a multiple of heads = 3, got 10"),
+        (lambda: Config(layers=0), "layers >= 1, got 0"),
+        (lambda: Config(positions="none of them"), "positions one of"),
+        (lambda: Config(dim=6, heads=2, positions="rotary"), "an even head size dim / heads for rotary"),
+        (lambda: Transformer(Config(length=4))(torch.zeros(1, 5).long()), "at most length = 4 tokens, got 5"),
+        (lambda: Transformer(Config(length=4))(torch.zeros(5).long()), "tokens of 2 dimensions [B, N], got 1"),
+        (lambda: Transformer(Config(attention="softmax")).empty_past(1), "a causal model with Fastmax for a past"),
+    ],
+)
+def test_wrong_calls(call, text):
+    with pytest.raises(ValueError) as caught:
+        call()
+    assert text in str(caught.value)
