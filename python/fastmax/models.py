@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastmax import _features as ft
-from fastmax._attention import scaled_dot_product_attention
+from fastmax._attention import scaled_dot_product_attention, step
 from fastmax._errors import need, need_type
 from fastmax._state import FastmaxState
 
@@ -140,7 +140,9 @@ class Attention:
             q = q * factor[:, None]
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         rate = self.dropout if training else 0.0
-        if self.order == 0:
+        if state is not None and q.size(2) == 1 and self.order % 2 == 0:  # in place; of odd order it has no floor
+            o = step(q[:, :, 0], k[:, :, 0], v[:, :, 0], state)[:, :, None]
+        elif self.order == 0:
             mask = None if key_weight is None else (key_weight > 0)[:, None, None]
             o = F.scaled_dot_product_attention(q, k, v, mask, rate, self.causal)
         else:
@@ -185,7 +187,8 @@ class Layer(nn.Module):
         return self._rest(x, h, key_weight, 0, None)[0]
 
     def extend(self, x: Tensor, first: int, state: FastmaxState, recent: Tensor | None):
-        """The same for tokens first, first + 1, ..: [B, N, dim], the new state and the new last tokens."""
+        """The same for tokens first, first + 1, ..: [B, N, dim], the new state, perhaps the old one changed in place, and
+        the new last tokens. Without gradient."""
         h = self.norm1(x)
         if recent is not None:
             window = torch.cat([recent, h], 1)

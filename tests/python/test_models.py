@@ -112,6 +112,25 @@ def test_padding_of_a_classifier_costs_nothing_but_time(attention, pool):
     torch.testing.assert_close(logits[1:], model(tokens[1:, :12]), rtol=1e-4, atol=1e-6)
 
 
+def test_a_padded_mean_is_over_the_length():
+    torch.manual_seed(0)
+    tokens_only, padded = (Transformer(Config(dim=16, length=20, classes=3, pool=pool)) for pool in ("tokens", "padded"))
+    padded.load_state_dict(tokens_only.state_dict())
+    tokens = torch.randint(256, (2, 20))
+    torch.testing.assert_close(padded(tokens), tokens_only(tokens))
+    assert not torch.allclose(padded(tokens[:, :9]), tokens_only(tokens[:, :9]))
+
+
+def test_a_learnt_factor_stops_where_a_weight_could_be_negative():
+    model = Transformer(Config("fastmax1", dim=16, length=20, scale_learnable=True))
+    tokens = torch.randint(256, (2, 20))
+    expected = model(tokens)
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.scale_factor.fill_(3)
+    torch.testing.assert_close(model(tokens), expected)
+
+
 def test_copies_compiles_and_trains():
     torch.manual_seed(0)
     model = Transformer(Config(dim=16, length=20, convolution=2, dropout=0.1, attention_dropout=0.1, layers=1))
