@@ -173,6 +173,26 @@ TEST(Execution, KeptWorkspaceStopsGrowing) {
   }
 }
 
+// Kernels read of the workspace only what they wrote there.
+TEST(Execution, ContentsOfTheWorkspaceChangeNothing) {
+  for (const int p : {1, 2, 3})
+    for (const bool causal : {false, true})
+      for (const std::int64_t N : {1, 5, 21, 70, 130})
+        for (const Form form : {Form::kDirect, Form::kFactorised}) {
+          SCOPED_TRACE(testing::Message()
+                       << form_name(form) << " p " << p << " N " << N << (causal ? " causal" : ""));
+          Problem<float> problem(
+              {.H = 2, .Hkv = 1, .N = N, .M = N + 3, .D = 7, .E = 5, .p = p, .causal = causal});
+          for_each_target([&] {
+            Workspace workspace;
+            const Execution execution{.threads = 1, .workspace = &workspace};
+            const auto first = compute(problem, form, execution);
+            std::ranges::fill(workspace.reserve(workspace.size()), std::byte{0xFF});  // NaN
+            EXPECT_TRUE(first == compute(problem, form, execution));
+          });
+        }
+}
+
 // With memory of the caller's, the second call of a size allocates nothing, whatever it asks for.
 TEST(Execution, HotCallsAllocateNothing) {
   for (const bool causal : {false, true}) {

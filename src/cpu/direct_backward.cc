@@ -43,7 +43,10 @@ class DirectBackward {
           const std::size_t parts = gradient_parts(shape_), blocks = key_blocks(shape_);
           inner.for_each(parts, [&](std::size_t worker, std::size_t part) {
             T* dq = shared.dq + part * gradient_part_size<T>(shape_);
-            std::fill_n(dq, gradient_part_size<T>(shape_), T{0});
+            for (std::size_t panel = 0; panel < panels; ++panel) {
+              const std::size_t n = panel_tokens(shape_.N, panel % shape_.query_panels);
+              std::fill_n(dq + panel * kPanel * ld_, round_up(n, kRows) * ld_, T{0});
+            }
             for (std::size_t i = blocks * part / parts; i < blocks * (part + 1) / parts; ++i) {
               const std::size_t first = i * kKeyPanels;
               attend(b, h, first, std::min(kKeyPanels, shape_.key_panels - first), shared, dq,
@@ -84,11 +87,11 @@ class DirectBackward {
       pack_keys(call_, shape_, b, key_head, from, n, w.keys + i * x_size, w.inverse + i * kPanel);
       pack_plain(v[from].data(), v.stride, n, shape_.E, w.values + i * v_size);
       pack_weights(call_.args.key_weight.row(b), from, n, w.weight + i * kPanel);
-      panel_to_rows(w.keys + i * x_size, shape_.dims, w.weight + i * kPanel,
+      panel_to_rows(w.keys + i * x_size, shape_.dims, w.weight + i * kPanel, n,
                     w.rows + i * kPanel * ld_, ld_);
+      zero_panel(w.dX + i * x_size, shape_.dims, n);
+      zero_panel(w.dV + i * v_size, shape_.channels, n);
     }
-    std::fill_n(w.dX, panels * x_size, T{0});
-    std::fill_n(w.dV, panels * v_size, T{0});
 
     for (std::size_t panel = 0; panel < shape_.heads * shape_.query_panels; ++panel) {
       const auto q = query_panel(shared, panel);

@@ -34,13 +34,14 @@ struct FactorisedGradient {
     T* rows = to.u_rows + slot * kPanel * shape.value_stride;
     pack_queries(call, shape, b, head, first, n, x, to.queries.inverse + slot * kPanel);
     pack_output_gradients(call, shape, b, head, first, n, u, c, scratch);
-    panel_to_rows(u, shape.channels, static_cast<const T*>(nullptr), rows, shape.value_stride);
+    panel_to_rows(u, shape.channels, static_cast<const T*>(nullptr), n, rows, shape.value_stride);
     return {x, n, nullptr, rows, shape.value_stride, c};
   }
   JoiningPanel<T> pack_key(std::size_t b, std::size_t h, std::size_t first, std::size_t n,
                            const Tokens& to, std::size_t slot) const {
     const auto v = call.args.v.head(b, h);
-    pack_plain(v[first].data(), v.stride, n, shape.E, to.values + slot * v_size());
+    pack_plain(v[first].data(), v.stride, n, shape.E, to.values + slot * v_size(),
+               shape.whole_panels);
     return pack_joining(call, shape, b, h, first, n, static_cast<const T*>(nullptr), to.keys, slot);
   }
 

@@ -36,7 +36,9 @@ struct FactorisedShape : Geometry {
         span(groups_in_parallel(groups, threads) ? chunk : round_up(kSpan, chunk)),
         slices(std::min(
             {kSlices, table.blocks.size(), std::max(kFewSlices, table.blocks.size() / 4)})),
-        value_stride(padded<decltype(call.scale)>(E)) {}
+        value_stride(padded<decltype(call.scale)>(E)) {
+    whole_panels = true;
+  }
 
   /// Blocks of features of slice i of n.
   std::size_t slice_begin(std::size_t i, std::size_t n) const {

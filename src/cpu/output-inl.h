@@ -126,10 +126,11 @@ HWY_INLINE void pack_output_gradients(const BackwardCall<T>& call, const Geometr
   alignas(64) T inverse[kPanel], through_g[kPanel];
   output_factors(call, shape, batch, head, first, n, inverse, through_g);
   pack_plain(d_o[static_cast<std::int64_t>(first)].data(), static_cast<std::size_t>(d_o.stride), n,
-             shape.E, u);
+             shape.E, u, shape.whole_panels);
   pack_plain(o[static_cast<std::int64_t>(first)].data(), static_cast<std::size_t>(o.stride), n,
-             shape.E, scratch);
-  for (std::size_t lane = 0; lane < kPanel; lane += kLanes<T>) {
+             shape.E, scratch, shape.whole_panels);
+  const std::size_t lanes = shape.whole_panels ? kPanel : used_lanes<T>(n);
+  for (std::size_t lane = 0; lane < lanes; lane += kLanes<T>) {
     const auto f = hn::Load(d, inverse + lane);
     auto dot = hn::Zero(d);
     for (std::size_t e = 0; e < shape.E; ++e) {

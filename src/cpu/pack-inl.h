@@ -14,6 +14,7 @@
 // queries and [unit, unit] for keys, kappa_q . kappa_k = unit (1 + s).
 //
 // Lanes are tokens: mean and variance are vertical sums, and nothing here depends on D.
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -99,17 +100,33 @@ HWY_INLINE std::size_t tokens_from(std::size_t n, std::size_t lane) {
   return n > lane ? n - lane : 0;
 }
 
+/// Lanes of a panel of n tokens that products read: whole vectors, and whole tiles of rows. What lies behind them is
+/// undefined.
+template <class T>
+HWY_INLINE std::size_t used_lanes(std::size_t n) {
+  return round_up(n, kLanes<T> > kRows ? kLanes<T> : kRows);
+}
+
+/// X [D][kPanel] to zeros, for n tokens.
+template <class T>
+HWY_INLINE void zero_panel(T* X, std::size_t D, std::size_t n) {
+  for (std::size_t d = 0; d < D; ++d) std::fill_n(X + d * kPanel, used_lanes<T>(n), T{0});
+}
+
 template <class T>
 HWY_INLINE void zero_lanes(T* X, std::size_t from, std::size_t to, std::size_t lane) {
   for (std::size_t d = from; d < to; ++d)
     hn::StoreU(hn::Zero(Tag<T>()), Tag<T>(), X + d * kPanel + lane);
 }
 
-/// x[n][D] rows to X [round_up(D, kRows)][kPanel]; absent tokens and dims are zero.
+/// x[n][D] rows to X [round_up(D, kRows)][kPanel]; absent dims are zero, and so are absent tokens in the used lanes or,
+/// if `whole`, in all.
 template <class T>
-HWY_NOINLINE void pack_plain(const T* x, std::size_t stride, std::size_t n, std::size_t D, T* X) {
+HWY_NOINLINE void pack_plain(const T* x, std::size_t stride, std::size_t n, std::size_t D, T* X,
+                             bool whole = false) {
   const Tag<T> d_tag;
-  for (std::size_t lane = 0; lane < kPanel; lane += kLanes<T>) {
+  const std::size_t lanes = whole ? kPanel : used_lanes<T>(n);
+  for (std::size_t lane = 0; lane < lanes; lane += kLanes<T>) {
     for_each_column(x, stride, tokens_from<T>(n, lane), D,
                     [&](std::size_t d, std::size_t, Vec<T> column)
                         HWY_ATTR { hn::StoreU(column, d_tag, X + d * kPanel + lane); });
@@ -135,8 +152,9 @@ HWY_NOINLINE void unpack_plain(const T* X, std::size_t D, const T* factor, std::
 template <class T>
 struct Kappa {
   Normalize normalize;
-  T one;    ///< slot 0
-  T scale;  ///< of the other slots
+  T one;               ///< slot 0
+  T scale;             ///< of the other slots
+  bool whole = false;  ///< lanes are zero to the end of the panel, not only the used ones
 
   bool reflects() const { return normalize == Normalize::kStandardize; }
 };
@@ -235,7 +253,7 @@ HWY_INLINE Vec<T> l2_lanes(T* column, std::size_t D, T scale) {
   return inverse;
 }
 
-/// x[n][D] rows to kappa X [round_up(K, kRows)][kPanel]; absent tokens are zero, slot 0 included. keep[kPanel], if
+/// x[n][D] rows to kappa X [round_up(K, kRows)][kPanel]; absent tokens in used lanes are zero, slot 0 included. keep[kPanel], if
 /// given, multiplies x^ token by token. inverse[kPanel], if given, gets d x^ / d x's factor: 1 / sqrt(var + eps),
 /// 1 / |x| or 1, times keep.
 template <class T>
@@ -244,7 +262,8 @@ HWY_NOINLINE void pack_kappa(const Kappa<T>& kappa, const T* x, std::size_t stri
   const Tag<T> d_tag;
   constexpr std::size_t L = kLanes<T>;
   const std::size_t first = kappa.reflects() ? 0 : 1, K = D + first;
-  for (std::size_t lane = 0; lane < kPanel; lane += L, x += L * stride) {
+  const std::size_t lanes = kappa.whole ? kPanel : used_lanes<T>(n);
+  for (std::size_t lane = 0; lane < lanes; lane += L, x += L * stride) {
     const std::size_t tokens = tokens_from<T>(n, lane);
     if (tokens == 0) {
       zero_lanes(X, 0, round_up(K, kRows), lane);
@@ -353,12 +372,12 @@ HWY_INLINE void pad_rows(const T* x, std::size_t stride, std::size_t n, std::siz
   }
 }
 
-/// X [round_up(D, kRows)][kPanel] to padded rows [kPanel][ld], times one factor a token if given.
+/// X [round_up(D, kRows)][kPanel] of n tokens to padded rows [kPanel][ld], times one factor a token if given.
 template <class T>
-HWY_NOINLINE void panel_to_rows(const T* X, std::size_t D, const T* factor, T* rows,
+HWY_NOINLINE void panel_to_rows(const T* X, std::size_t D, const T* factor, std::size_t n, T* rows,
                                 std::size_t ld) {
   const Tag<T> d_tag;
-  for (std::size_t lane = 0; lane < kPanel; lane += kLanes<T>) {
+  for (std::size_t lane = 0; lane < used_lanes<T>(n); lane += kLanes<T>) {
     const auto f = factor ? hn::LoadU(d_tag, factor + lane) : hn::Set(d_tag, T{1});
     write_columns(rows + lane * ld, ld, kLanes<T>, ld, [&](std::size_t d) HWY_ATTR {
       return d < D ? hn::Mul(f, hn::LoadU(d_tag, X + d * kPanel + lane)) : hn::Zero(d_tag);

@@ -90,7 +90,7 @@ class RowPacker {
                          const T* weight, T* rows, T* inverse) const {
     if (!kappa_.reflects()) {
       pack_kappa(kappa_, x, stride, n, D_, keep, X_, inverse);
-      panel_to_rows(X_, K_, weight, rows, ld_);
+      panel_to_rows(X_, K_, weight, n, rows, ld_);
       return;
     }
     constexpr std::size_t L = kLanes<T>;

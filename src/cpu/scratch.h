@@ -23,6 +23,8 @@ class Geometry {
   std::size_t key_panels;
   std::size_t v_stride;  ///< between the caller's rows of values
   std::int64_t offset;   ///< M - N: query n sees keys up to n + offset when causal
+  bool whole_panels =
+      false;  ///< features are formed of all lanes of a panel, so that absent tokens must be zeros
 
   template <class Call>
   explicit Geometry(const Call& call) : Geometry(call.args, call.normalize) {}

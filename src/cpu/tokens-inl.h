@@ -21,14 +21,15 @@ namespace fastmax::cpu::HWY_NAMESPACE {
 template <class T>
 HWY_INLINE Kappa<T> query_kappa(const Settings<T>& s, const Geometry& shape, std::size_t b,
                                 std::size_t head) {
-  return {s.normalize, T{1},
-          s.scale * (s.query_factor ? s.query_factor[b * shape.H + head] : T{1})};
+  return {s.normalize, T{1}, s.scale * (s.query_factor ? s.query_factor[b * shape.H + head] : T{1}),
+          shape.whole_panels};
 }
 template <class T>
 HWY_INLINE Kappa<T> key_kappa(const Settings<T>& s, const Geometry& shape, std::size_t b,
                               std::size_t key_head) {
   return {s.normalize, s.unit,
-          s.unit * (s.key_factor ? s.key_factor[b * shape.Hkv + key_head] : T{1})};
+          s.unit * (s.key_factor ? s.key_factor[b * shape.Hkv + key_head] : T{1}),
+          shape.whole_panels};
 }
 
 /// Which of n tokens of one head stay.
