@@ -163,12 +163,12 @@ HWY_NOINLINE void backward_queries(const Settings<T>& s, const GradientPanel<T>&
                     StoreOrAdd<T>{dX, kPanel, true});
 }
 
-/// dk and dv without the key's weight: dX_k += kappa_q dS, dV += u F over the queries of one block,
-/// lanes = keys. Leaves dS in dS. Row n sees lane m if m <= n + delta.
+/// dk and dv without the key's weight: dX_k (+)= kappa_q dS, dV (+)= u F over the queries of one block,
+/// lanes = keys. Leaves dS in dS. Row n sees lane m if m <= n + delta. `add` = false overwrites dX and dV.
 template <class T>
 HWY_NOINLINE void backward_keys(const Settings<T>& s, const GradientPanel<T>& q, const T* c,
                                 const GradientPanel<T>& k, std::size_t K, std::size_t E,
-                                std::int64_t delta, T* F, T* dS, T* dX, T* dV) {
+                                std::int64_t delta, bool add, T* F, T* dS, T* dX, T* dV) {
   constexpr std::size_t L = kLanes<T>, kHalf = kPanel / 2;
   const std::size_t vectors = divide_up(k.n, L), dims = round_up(K, kRows),
                     channels = round_up(E, kRows);
@@ -179,9 +179,9 @@ HWY_NOINLINE void backward_keys(const Settings<T>& s, const GradientPanel<T>& q,
   const auto accumulate = [&](std::size_t lane, std::size_t count, std::size_t first) HWY_ATTR {
     const std::size_t n = q.n - first;
     product<By::kRow>(dims, count, n, q.x + first, kPanel, dS + first * kPanel + lane, kPanel,
-                      StoreOrAdd<T>{dX + lane, kPanel, true});
+                      StoreOrAdd<T>{dX + lane, kPanel, add});
     product<By::kRow>(channels, count, n, q.value + first, kPanel, F + first * kPanel + lane,
-                      kPanel, StoreOrAdd<T>{dV + lane, kPanel, true});
+                      kPanel, StoreOrAdd<T>{dV + lane, kPanel, add});
   };
   if (!masked) return accumulate(0, vectors, 0);
   // The second half of the keys is seen by later queries only.

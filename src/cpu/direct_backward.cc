@@ -89,9 +89,8 @@ class DirectBackward {
       pack_weights(call_.args.key_weight.row(b), from, n, w.weight + i * kPanel);
       panel_to_rows(w.keys + i * x_size, shape_.dims, w.weight + i * kPanel, n,
                     w.rows + i * kPanel * ld_, ld_);
-      zero_panel(w.dX + i * x_size, shape_.dims, n);
-      zero_panel(w.dV + i * v_size, shape_.channels, n);
     }
+    bool seen[kKeyPanels] = {};  // by an earlier panel of queries; the last one sees every key
 
     for (std::size_t panel = 0; panel < shape_.heads * shape_.query_panels; ++panel) {
       const auto q = query_panel(shared, panel);
@@ -104,8 +103,9 @@ class DirectBackward {
                                               static_cast<std::int64_t>((first + i) * kPanel)
                                         : static_cast<std::int64_t>(kPanel);
         if (delta + static_cast<std::int64_t>(q.n) <= 0) continue;
-        backward_keys(call_, q, shared.c + panel * kPanel, keys, shape_.K, shape_.E, delta, w.F,
-                      w.dS, w.dX + i * x_size, w.dV + i * v_size);
+        backward_keys(call_, q, shared.c + panel * kPanel, keys, shape_.K, shape_.E, delta, seen[i],
+                      w.F, w.dS, w.dX + i * x_size, w.dV + i * v_size);
+        seen[i] = true;
         product<By::kRow>(round_up(q.n, kRows), ld_ / kLanes<T>, keys.n, w.dS, kPanel,
                           w.rows + i * kPanel * ld_, ld_,
                           StoreOrAdd<T>{dq + panel * kPanel * ld_, ld_, true});

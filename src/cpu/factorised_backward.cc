@@ -292,7 +292,7 @@ class FactorisedBackward {
                            static_cast<std::int64_t>(kPanel);
         const auto q = query_panel(first, i, slot, shared), k = key_panel(first, panel, shared);
         backward_keys(call_, q, shared.tokens.queries.c + slot * kPanel, k, shape_.K,
-                      score_channels(), delta, w.F, w.S, w.dX, w.dV);
+                      score_channels(), delta, true, w.F, w.S, w.dX, w.dV);
         if (shape_.drops_features) masked_keys(q, k, delta, shared, w);
       }
     }

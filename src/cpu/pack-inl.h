@@ -14,7 +14,6 @@
 // queries and [unit, unit] for keys, kappa_q . kappa_k = unit (1 + s).
 //
 // Lanes are tokens: mean and variance are vertical sums, and nothing here depends on D.
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -105,12 +104,6 @@ HWY_INLINE std::size_t tokens_from(std::size_t n, std::size_t lane) {
 template <class T>
 HWY_INLINE std::size_t used_lanes(std::size_t n) {
   return round_up(n, kLanes<T> > kRows ? kLanes<T> : kRows);
-}
-
-/// X [D][kPanel] to zeros, for n tokens.
-template <class T>
-HWY_INLINE void zero_panel(T* X, std::size_t D, std::size_t n) {
-  for (std::size_t d = 0; d < D; ++d) std::fill_n(X + d * kPanel, used_lanes<T>(n), T{0});
 }
 
 template <class T>
