@@ -26,7 +26,7 @@ using Vec = hn::Vec<Tag<T>>;
 template <class T>
 inline constexpr std::size_t kLanes = HWY_TARGET == HWY_SCALAR ? 1 : HWY_MAX_BYTES / sizeof(T);
 
-/// Vectors across a register tile. 4 x 4 accumulators need the 32 registers of AVX-512 or NEON.
+/// Vectors across a register tile. 6 x 4 accumulators need the 32 registers of AVX-512 or NEON.
 inline constexpr std::size_t kWide = HWY_TARGET <= HWY_AVX3 || HWY_TARGET == HWY_NEON ? 4 : 2;
 
 // A masked load or store touches nothing behind the mask on these targets only; elsewhere go

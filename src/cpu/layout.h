@@ -9,7 +9,8 @@ namespace fastmax::cpu {
 /// floats, the width of the fastest register tile, and a multiple of every other vector length.
 inline constexpr std::size_t kPanel = 64;
 
-/// Register tiles have four or eight rows, so every array that they read by rows is padded to this many.
+/// Every array that products read by rows is padded to a multiple of this, which register tiles of four to eight rows
+/// cover without a rest.
 inline constexpr std::size_t kRows = 8;
 
 /// Features formed at a time: 48 x 64 floats are 12 KB and leave room in a 32 KB L1 for what they multiply.
