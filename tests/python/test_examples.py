@@ -1,0 +1,59 @@
+"""The examples run, at small sizes, and print what they promise."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name: str, *arguments) -> str:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def errors(text: str) -> list[float]:
+    return [float(x) for x in re.findall(r"\d\.\de-\d+", text)]
+
+
+def losses(text: str) -> list[float]:
+    return [float(x) for x in re.findall(r"loss (\d+\.\d+)", text)]
+
+
+def test_drop_in():
+    lines = run("drop_in.py", "--lengths", "64,128", "--dim", 32, "--heads", 2).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["64", "128"]
+
+
+def test_decoder_block():
+    text = run("decoder_block.py", "--tokens", 32, "--steps", 41)
+    found = losses(text)
+    assert found[-1] < found[0] and errors(text)[-1] < 1e-4
+
+
+def test_streaming():
+    text = run("streaming.py", "--tokens", 600, "--piece", 200)
+    sizes = re.findall(r"state (.*) MiB", text)
+    assert len(sizes) == 3 and len(set(sizes)) == 1
+    assert "601 tokens each" in text and errors(text)[-1] < 1e-5
+
+
+def test_train_long_context(tmp_path):
+    (tmp_path / "text").write_bytes(b"the cat sat on the mat. " * 40)
+    text = run("train_long_context.py", tmp_path / "text", "--context", 96, "--steps", 40, "--write", 10)
+    found = losses(text)
+    assert found[-1] < 0.5 * found[0] and "The attention" in text
+
+
+def test_attention_maps(tmp_path):
+    pytest.importorskip("matplotlib")
+    text = run("attention_maps.py", "--out", tmp_path / "maps.png", "--steps", 30)
+    assert len(losses(text)) == 3
+    assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
