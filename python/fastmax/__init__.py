@@ -14,6 +14,7 @@ v [B, Hkv, M, E] of float32, float64, bfloat16 or float16. Beside it:
 - :mod:`fastmax.models`: the transformer that the program trains, by the same weights;
 - :mod:`fastmax.ops`: the calling convention of flash-linear-attention;
 - :mod:`fastmax.hf`, not imported here: Hugging Face's models under Fastmax, and a cache of constant size;
+- :mod:`fastmax.distributed`, imported by its name: one sequence over many machines;
 - :func:`attention_weights`: rows of the matrix that is never formed;
 - :mod:`fastmax.reference`: the definition, in float64;
 - ``torch.ops.fastmax.*``: the operators themselves, one for each function of the C++ core.
