@@ -2,7 +2,7 @@
 
 .. code-block:: python
 
-    attention = fastmax.nn.MultiheadAttention(512, 8, batch_first=True)   # where torch.nn.MultiheadAttention stood
+    attention = fastmax.nn.MultiheadAttention(512, 8)   # where torch.nn.MultiheadAttention(512, 8, batch_first=True) stood
     o, _ = attention(x, x, x, need_weights=False, is_causal=True)
 """
 
@@ -26,6 +26,8 @@ class MultiheadAttention(nn.Module):
     Constructor, call, parameters and their names are those of PyTorch's module, so that ``load_state_dict`` takes its
     weights. What differs:
 
+    - ``batch_first`` is True by default: inputs are [B, N, embed_dim]. Where PyTorch's module stood with its own default,
+      say ``batch_first=False``.
     - Weights are Fastmax's, and as returned have no gradient and no dropout. They are the one thing here that takes
       O(N M) time and memory: pass ``need_weights=False`` on long sequences.
     - ``attn_mask`` is the causal mask or nothing.
@@ -55,7 +57,7 @@ class MultiheadAttention(nn.Module):
         add_zero_attn: bool = False,
         kdim: int | None = None,
         vdim: int | None = None,
-        batch_first: bool = False,
+        batch_first: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
@@ -123,7 +125,7 @@ class MultiheadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """query [B, N, embed_dim], key [B, M, kdim], value [B, M, vdim] -> [B, N, embed_dim] and weights or None.
 
-        That with ``batch_first=True``; else tokens come before the batch, and without a batch there are two dimensions.
+        That with ``batch_first``; else tokens come before the batch, and without a batch there are two dimensions.
 
         Args:
             key_padding_mask: [B, M] (or [M]), boolean and True where a key is padding, or float, whose exp weighs keys.

@@ -44,7 +44,8 @@ def test_constructor_and_call_are_pytorchs():
     for ours, theirs in ((MHA.__init__, nn.MultiheadAttention.__init__), (MHA.forward, nn.MultiheadAttention.forward)):
         ours, theirs = inspect.signature(ours).parameters, inspect.signature(theirs).parameters
         assert [*ours][: len(theirs)] == [*theirs]
-        assert all(ours[name].default == theirs[name].default for name in theirs)
+        assert all(ours[name].default == theirs[name].default for name in theirs if name != "batch_first")
+    assert inspect.signature(MHA).parameters["batch_first"].default is True
 
 
 KINDS = [
@@ -96,14 +97,14 @@ def test_self_attention_is_one_product_with_the_same_numbers():
 
 def test_layouts():
     """Tokens first, batch first, and no batch."""
-    module = MHA(8, 2, dtype=torch.float64)
+    module = MHA(8, 2, batch_first=False, dtype=torch.float64)
     x, padding = normal(6, 3, 8), torch.arange(6) > torch.tensor([[2], [4], [5]])
     o, weights = module(x, x, x, padding, is_causal=True)
     for b in range(3):
         single, a = module(x[:, b], x[:, b], x[:, b], padding[b], is_causal=True)
         torch.testing.assert_close(single, o[:, b])
         torch.testing.assert_close(a, weights[b])
-    first = MHA(8, 2, batch_first=True, dtype=torch.float64)
+    first = MHA(8, 2, dtype=torch.float64)
     first.load_state_dict(module.state_dict())
     swapped = x.transpose(0, 1)
     torch.testing.assert_close(first(swapped, swapped, swapped, padding, is_causal=True)[0], o.transpose(0, 1))
@@ -223,15 +224,15 @@ BAD = [
     (lambda: MHA(8, 2, p=1, normalize="none"), ValueError, "an explicit scale"),
     (lambda: MHA(8, 2, normalize="layer"), ValueError, "normalize one of"),
     (lambda: MHA(8, 2, dropout_mode="weights"), ValueError, "dropout_mode one of"),
-    (lambda: MHA(8, 2)(X.double(), None, None), TypeError, "key a Tensor, got NoneType"),
-    (lambda: MHA(8, 2)(X[0, 0], X, X), ValueError, "query of 3 dimensions, or 2 without a batch, got 1"),
-    (lambda: MHA(8, 2)(X, X[..., :4], X), ValueError, "key of 8 channels, got 4"),
-    (lambda: MHA(8, 2)(X, X[:, :3], X), ValueError, "key of query's batch size 6, got 3"),
-    (lambda: MHA(8, 2)(X, X, X[:1]), ValueError, "value of key's batch and tokens [6, 2], got [6, 1]"),
-    (lambda: MHA(8, 2)(X, X, X, torch.zeros(2, 6) > 0), ValueError, "key_padding_mask of shape [6, 2]"),
-    (lambda: MHA(8, 2)(X, X, X, torch.zeros(6, 2).int()), ValueError, "key_padding_mask boolean or float"),
-    (lambda: MHA(8, 2)(X, X[:1], X[:1], is_causal=True), ValueError, "at most as many queries as keys when causal"),
-    (lambda: MHA(8, 2)(X, X, X, is_causal=1), TypeError, "is_causal a bool, got int"),
+    (lambda: MHA(8, 2, batch_first=False)(X.double(), None, None), TypeError, "key a Tensor, got NoneType"),
+    (lambda: MHA(8, 2, batch_first=False)(X[0, 0], X, X), ValueError, "query of 3 dimensions, or 2 without a batch, got 1"),
+    (lambda: MHA(8, 2, batch_first=False)(X, X[..., :4], X), ValueError, "key of 8 channels, got 4"),
+    (lambda: MHA(8, 2, batch_first=False)(X, X[:, :3], X), ValueError, "key of query's batch size 6, got 3"),
+    (lambda: MHA(8, 2, batch_first=False)(X, X, X[:1]), ValueError, "value of key's batch and tokens [6, 2], got [6, 1]"),
+    (lambda: MHA(8, 2, batch_first=False)(X, X, X, torch.zeros(2, 6) > 0), ValueError, "key_padding_mask of shape [6, 2]"),
+    (lambda: MHA(8, 2, batch_first=False)(X, X, X, torch.zeros(6, 2).int()), ValueError, "key_padding_mask boolean or float"),
+    (lambda: MHA(8, 2, batch_first=False)(X, X[:1], X[:1], is_causal=True), ValueError, "at most as many queries as keys when causal"),
+    (lambda: MHA(8, 2, batch_first=False)(X, X, X, is_causal=1), TypeError, "is_causal a bool, got int"),
 ]
 
 
