@@ -13,12 +13,15 @@ v [B, Hkv, M, E] of float32, float64, bfloat16 or float16. Beside it:
 - :mod:`fastmax.nn`: ``MultiheadAttention`` in the place of PyTorch's;
 - :mod:`fastmax.models`: the transformer that the program trains, by the same weights;
 - :mod:`fastmax.ops`: the calling convention of flash-linear-attention;
-- :mod:`fastmax.hf`, not imported here: Hugging Face's models under Fastmax, and a cache of constant size;
-- :mod:`fastmax.distributed`, imported by its name: one sequence over many machines;
+- :mod:`fastmax.hf`: Hugging Face's models under Fastmax, and a cache of constant size;
+- :mod:`fastmax.distributed`: one sequence over many machines;
 - :func:`attention_weights`: rows of the matrix that is never formed;
 - :mod:`fastmax.reference`: the definition, in float64;
 - ``torch.ops.fastmax.*``: the operators themselves, one for each function of the C++ core.
 """
+
+import importlib
+from types import ModuleType
 
 from fastmax import models, nn, ops, reference
 from fastmax._attention import attention_weights, scaled_dot_product_attention, step
@@ -36,3 +39,10 @@ __all__ = [
     "scaled_dot_product_attention",
     "step",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Imports at their first use what needs more than torch, or takes long to import."""
+    if name in ("distributed", "hf"):
+        return importlib.import_module(f"fastmax.{name}")
+    raise AttributeError(f"module 'fastmax' has no attribute '{name}'")

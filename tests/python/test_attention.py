@@ -379,6 +379,16 @@ def test_the_import_brings_no_compiler():
     assert result.stdout.strip() == "False"
 
 
+def test_modules_come_by_name():
+    program = (
+        "import sys, fastmax; assert 'transformers' not in sys.modules; "
+        "print(fastmax.hf.register, fastmax.distributed.sequence_parallel_attention, fastmax.nn.MultiheadAttention)"
+    )
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=True)
+    with pytest.raises(AttributeError, match="no attribute 'cuda'"):
+        fastmax.cuda
+
+
 def test_info_names_what_runs():
     info = fastmax.info()
     assert [*info] == [

@@ -4,9 +4,8 @@ from functools import partial
 
 import pytest
 import torch
-
-transformers = pytest.importorskip("transformers")
-from transformers import (  # noqa: E402
+import transformers
+from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
     AutoModelForCausalLM,
@@ -24,11 +23,10 @@ from transformers import (  # noqa: E402
     WhisperConfig,
     WhisperForConditionalGeneration,
 )
+from transformers.masking_utils import sdpa_mask
 
-from transformers.masking_utils import sdpa_mask  # noqa: E402
-
-import fastmax.hf  # noqa: E402
-from fastmax import reference  # noqa: E402
+import fastmax.hf
+from fastmax import reference
 
 fastmax.hf.register()
 SMALL = dict(vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
@@ -190,7 +188,6 @@ def test_a_fastmax_model_is_saved_loaded_and_generates(tmp_path):
 
 
 def test_the_trainer_fits(tmp_path):
-    pytest.importorskip("accelerate")
     model, ids = llama("fastmax", attention_dropout=0.1), inputs(8, 16)
     rows = [{"input_ids": row, "labels": row} for row in ids]
     arguments = transformers.TrainingArguments(
