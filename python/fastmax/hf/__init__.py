@@ -1,4 +1,4 @@
-"""Fastmax in Hugging Face's transformers: ``pip install fastmax[hf]``.
+"""Fastmax in Hugging Face's transformers: ``pip install ".[hf]"``.
 
 .. code-block:: python
 
