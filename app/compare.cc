@@ -7,6 +7,7 @@
 
 #include "app/error.h"
 #include "app/files.h"
+#include "app/names.h"
 #include "app/plot.h"
 #include "app/recipe_check.h"
 #include "app/run_dir.h"
@@ -97,7 +98,7 @@ void draw(const fs::path& out, const std::vector<std::string>& attentions, std::
 }  // namespace
 
 Table comparison_table(const ordered_json& comparison) {
-  const bool classifier = comparison.at("task") != "textfile";
+  const bool classifier = !is_language(comparison.at("task"));
   Table table({{"attention", Align::kLeft},
                {classifier ? "test accuracy" : "test loss"},
                {classifier ? "test loss" : "bits per byte"},

@@ -7,7 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "app/commands.h"
+#include "app/data_sets.h"
 #include "app/error.h"
+#include "app/fetch.h"
 #include "app/files.h"
 #include "app/listops_data.h"
 #include "app/listops_task.h"
@@ -73,6 +75,10 @@ void make(const DataOptions& options) {
         "expected a task with data of its own, textfile learns any file: fastmax train "
         "recipes/textfile.toml --set data.path=FILE");
   }
+  if (find_data_set(options.task)) {
+    throw UsageError("expected a task whose data is made here, that of " + options.task +
+                     " is downloaded: fastmax data fetch " + options.task);
+  }
   const fs::path folder =
       listops_folder(data_folder(options.data_dir), options.short_variant ? "short" : "lra");
   if (fs::exists(folder)) {
@@ -98,16 +104,29 @@ void make(const DataOptions& options) {
   }
 }
 
-void fetch(const DataOptions& options) {
+void fetch_command(const DataOptions& options) {
   require_name("TASK", task_names(), options.task);
   if (options.task == "textfile") {
     throw UsageError(
         "expected a task whose data is downloaded, textfile learns any file you have: "
         "there is nothing to fetch");
   }
-  throw UsageError(
-      "expected a task whose data is downloaded, listops is made here by `fastmax data "
-      "make listops`: there is nothing to fetch");
+  const DataSet* set = find_data_set(options.task);
+  if (!set) {
+    throw UsageError("expected a task whose data is downloaded, " + options.task +
+                     " is made here by `fastmax data make " + options.task +
+                     "`: there is nothing to fetch");
+  }
+  const fs::path place = data_folder(options.data_dir);
+  auto source = fetch(*set, place, {.from = options.from, .any_hash = options.any_hash});
+  source["folder"] = (place / set->task).string();
+  if (options.json) {
+    std::cout << source.dump(2) << "\n";
+  } else {
+    std::cout << set->title
+              << (source.at("known_copy").get<bool>() ? "" : ", another copy than the known one")
+              << ", in " << (place / set->task).string() << "\n";
+  }
 }
 
 void list(const DataOptions& options) {
@@ -125,6 +144,14 @@ void list(const DataOptions& options) {
                     {"there", there},
                     {"from", how}});
     table.row({"listops (" + variant + ")", there ? folder.string() : "not made yet", how});
+  }
+  for (const DataSet& set : data_sets()) {
+    const fs::path folder = place / set.task;
+    const bool there = fs::exists(folder / kSourceFile);
+    const std::string how = "fastmax data fetch " + set.task;
+    sets.push_back(
+        {{"task", set.task}, {"folder", folder.string()}, {"there", there}, {"from", how}});
+    table.row({set.task, there ? folder.string() : "not fetched yet", how});
   }
   sets.push_back({{"task", "textfile"}, {"there", true}, {"from", "--set data.path=FILE"}});
   table.row({"textfile", "any file", "--set data.path=FILE"});
@@ -181,11 +208,14 @@ void add_data(CLI::App& app) {
   });
 
   CLI::App* fetching = data->add_subcommand("fetch", "download a data set");
-  fetching->add_option("TASK", options->task, "")->required();
-  fetching->add_option("--from", options->from, "an archive that is here already, or its address");
+  fetching->add_option("TASK", options->task, "text, retrieval, image, mnist or shakespeare")
+      ->required();
+  fetching->add_option(
+      "--from", options->from,
+      "the archive, a folder that has it, or its address (default: its publisher's)");
   fetching->add_flag("--accept-any-hash", options->any_hash,
                      "take an archive that is not the known one");
-  fetching->callback([options] { fetch(*options); });
+  fetching->callback([options] { fetch_command(*options); });
 
   for (CLI::App* command : {listing, making, fetching}) {
     add_data_dir(*command, options->data_dir);

@@ -68,7 +68,7 @@ void make_data(const fs::path& folder) {
 
 // What each model says to a few expressions that none has seen.
 Table answers(const fs::path& out, const fs::path& data) {
-  const listops::Examples test = listops::read_tsv(data / listops::kFiles[2], kLongestShort);
+  const Examples test = listops::read_tsv(data / listops::kFiles[2], kLongestShort);
   std::vector<Column> columns = {{"an expression of the test", Align::kLeft}, {"value"}};
   std::vector<Model> models;
   for (const std::string& attention : kAttentions) {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <numbers>
 
+#include "app/names.h"
 #include "app/signals.h"
 
 namespace fastmax::app {
@@ -15,10 +16,22 @@ Tensors to_tensors(const Batch& batch) {
     return at::from_blob(const_cast<std::int64_t*>(values.data()), shape, at::kLong).clone();
   };
   Tensors t;
-  t.tokens = tensor(batch.tokens, {batch.B, batch.N});
+  if (batch.values.empty()) {
+    t.tokens = tensor(batch.tokens, {batch.B, batch.N});
+  } else {
+    t.tokens = at::from_blob(const_cast<float*>(batch.values.data()),
+                             {batch.B, batch.N,
+                              static_cast<std::int64_t>(batch.values.size()) / (batch.B * batch.N)},
+                             at::kFloat)
+                   .clone();
+  }
   t.targets = tensor(batch.targets, {static_cast<std::int64_t>(batch.targets.size())});
   const at::Tensor lengths = tensor(batch.lengths, {batch.B, 1});
-  const at::Tensor real = at::arange(batch.N) < lengths;
+  at::Tensor real = at::arange(batch.N) < lengths;
+  if (batch.mask_zero) {  // a sequence of nothing but zeros keeps them all
+    const at::Tensor lit = t.tokens != 0;
+    real = real & (lit | ~lit.any(1, /*keepdim=*/true));
+  }
   if (!real.all().item<bool>()) t.key_weight = real.to(at::kFloat);
   return t;
 }
@@ -40,7 +53,7 @@ std::optional<Score> evaluate(const Model& model, const Task& task, Split split,
     loss += cross_entropy(logits, t.targets).item<double>() * count;
     right += (logits.argmax(-1).flatten() == t.targets).sum().item<double>();
     answers += count;
-    score.examples += batch.B;
+    score.examples += model.config().classes > 0 ? t.targets.numel() : batch.B;
   }
   score.loss = loss / answers;
   score.accuracy = right / answers;
@@ -54,7 +67,7 @@ nlohmann::ordered_json to_json(const Score& score, const std::string& task,
                                  {"examples", score.examples},
                                  {"loss", score.loss},
                                  {"accuracy", score.accuracy}};
-  if (task == "textfile") {
+  if (is_language(task)) {
     json["perplexity"] = std::exp(score.loss);
     json["bits_per_byte"] = score.loss / std::numbers::ln2;
   }

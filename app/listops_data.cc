@@ -60,12 +60,6 @@ nlohmann::ordered_json describe(const Options& options) {
 
 }  // namespace
 
-void Examples::add(std::span<const std::uint8_t> sequence, int label) {
-  tokens.insert(tokens.end(), sequence.begin(), sequence.end());
-  starts.push_back(static_cast<std::int64_t>(tokens.size()));
-  labels.push_back(static_cast<std::uint8_t>(label));
-}
-
 Examples read_tsv(const fs::path& file, std::int64_t longest) {
   const std::string bytes = read_file(file, "a ListOps file");
   Examples examples;

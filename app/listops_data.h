@@ -9,22 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "app/examples.h"
 #include "app/listops.h"
 
 namespace fastmax::app::listops {
-
-/// Token sequences, one after the other, with their answers.
-struct Examples {
-  std::vector<std::uint8_t> tokens;
-  std::vector<std::int64_t> starts{0};  ///< example i: tokens[starts[i]] .. tokens[starts[i + 1]]
-  std::vector<std::uint8_t> labels;
-
-  std::int64_t size() const { return static_cast<std::int64_t>(labels.size()); }
-  std::span<const std::uint8_t> operator[](std::int64_t i) const {
-    return {tokens.data() + starts[i], tokens.data() + starts[i + 1]};
-  }
-  void add(std::span<const std::uint8_t> sequence, int label);
-};
 
 /// Reads the Arena's TSV: header "Source\tTarget", then "TEXT\tDIGIT" lines. Strict: an unknown
 /// token, an unbalanced list, an answer that is not the expression's value or a line that breaks

@@ -44,7 +44,11 @@ Model::Model(const ModelConfig& config, std::uint64_t seed) : config_(config), a
     bias = uniform(name + ".bias", {outputs}, inputs);
   };
 
-  token_ = embedding("token.weight", config.vocabulary);
+  if (config.values > 0) {
+    linear("token", config.values, config.dim, token_, token_bias_);
+  } else {
+    token_ = embedding("token.weight", config.vocabulary);
+  }
   if (config.positions == "learned") position_ = embedding("position.weight", config.length);
   if (config.positions == "sinusoidal") {  // as large as learned ones are in the beginning
     position_ = sinusoids(config.length, config.dim, kEmbeddingSpread);
@@ -68,7 +72,7 @@ Model::Model(const ModelConfig& config, std::uint64_t seed) : config_(config), a
   }
   norm("norm", norm_weight_, norm_bias_);
   if (config.classes > 0) {
-    linear("hidden", config.dim, kHidden, hidden_weight_, hidden_bias_);
+    linear("hidden", (config.pairs ? 4 : 1) * config.dim, kHidden, hidden_weight_, hidden_bias_);
     linear("head", kHidden, config.classes, head_weight_, head_bias_);
   } else {
     linear("head", config.dim, config.vocabulary, head_weight_, head_bias_);
@@ -82,7 +86,8 @@ std::int64_t Model::parameter_count() const {
 }
 
 at::Tensor Model::embed(const at::Tensor& tokens, std::int64_t first) const {
-  const at::Tensor x = at::embedding(token_, tokens);
+  const at::Tensor x =
+      config_.values > 0 ? at::linear(tokens, token_, token_bias_) : at::embedding(token_, tokens);
   return position_.defined() ? x + position_.narrow(0, first, tokens.size(1)) : x;
 }
 
@@ -149,7 +154,12 @@ at::Tensor Model::forward(const at::Tensor& tokens, const at::Tensor& key_weight
                           bool training) const {
   at::Tensor x = norm(read(tokens, key_weight, training, nullptr), norm_weight_, norm_bias_);
   if (config_.classes > 0) {
-    x = at::relu(at::linear(pool(x, key_weight), hidden_weight_, hidden_bias_));
+    x = pool(x, key_weight);
+    if (config_.pairs) {
+      const auto ab = x.view({-1, 2, config_.dim}).unbind(1);
+      x = at::cat({ab[0], ab[1], ab[0] * ab[1], ab[0] - ab[1]}, -1);
+    }
+    x = at::relu(at::linear(x, hidden_weight_, hidden_bias_));
   }
   return at::linear(x, head_weight_, head_bias_);
 }

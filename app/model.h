@@ -1,10 +1,11 @@
 // The transformer: the same for every attention, so that a comparison compares attention and nothing else.
 //
-//   x = dropout(token[t_n] + position[n])
+//   x = dropout(token[t_n] + position[n]); where a token is numbers, W_t t_n + b_t in place of token[t_n]
 //   per layer:  h = norm(x);  h = h + convolution(h)
 //               x += dropout(W_o attention(W_qkv h));
 //               x += dropout(W_2 dropout(gelu(W_1 norm(x))))
-//   classifier:      W_c relu(W_h mean over real tokens of norm(x))
+//   classifier:      W_c relu(W_h mean over real tokens of norm(x)),
+//                    of pairs with means a and b: W_c relu(W_h [a, b, a b, a - b])
 //   language model:  W_c norm(x_n)
 //
 // Padding costs nothing but time: a key's weight is 1 for a token and 0 for padding (softmax gets a
@@ -39,8 +40,8 @@ class Model {
   /// Weights depend on `config` and `seed` alone.
   Model(const ModelConfig& config, std::uint64_t seed);
 
-  /// tokens [B, N] int64; key_weight [B, N] float (1 token, 0 padding), undefined when nothing is
-  /// padded. Gives [B, classes], or [B, N, vocabulary] for a language model. Dropout only while
+  /// tokens [B, N] int64, or [B, N, values] float; key_weight [B, N] float (1 token, 0 padding), undefined when nothing is
+  /// padded. Gives [B, classes] ([B / 2, classes] of pairs), or [B, N, vocabulary] for a language model. Dropout only while
   /// training, from torch's default generator.
   at::Tensor forward(const at::Tensor& tokens, const at::Tensor& key_weight, bool training) const;
 
@@ -75,7 +76,7 @@ class Model {
 
   ModelConfig config_;
   Attention attention_;
-  at::Tensor token_, position_, norm_weight_, norm_bias_;
+  at::Tensor token_, token_bias_, position_, norm_weight_, norm_bias_;
   at::Tensor hidden_weight_, hidden_bias_, head_weight_, head_bias_;
   std::vector<Layer> layers_;
   std::vector<std::pair<std::string, at::Tensor>> parameters_;

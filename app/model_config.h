@@ -22,8 +22,10 @@ struct ModelConfig {
   std::int64_t convolution = 0;       ///< tokens that mix before q, k and v are formed; 0: none do
   std::string positions = "learned";  ///< "learned", "sinusoidal", "rotary" or "none"
   std::int64_t vocabulary = 256;      ///< token ids 0 .. vocabulary - 1
+  std::int64_t values = 0;            ///< > 0: a token is so many numbers, not an id
   std::int64_t length = 1024;         ///< the longest sequence: size of the position table
   std::int64_t classes = 0;           ///< 0: a causal language model over the vocabulary
+  bool pairs = false;                 ///< an answer is about two sequences that follow each other
   bool pool_padded = false;  ///< the mean divides by `length`, as if padded (the paper's harness)
 
   std::int64_t head_size() const { return dim / heads; }

@@ -7,9 +7,12 @@
 namespace fastmax::app {
 
 const std::vector<std::string>& task_names() {
-  static const std::vector<std::string> names = {"listops", "textfile"};
+  static const std::vector<std::string> names = {"listops", "text",        "retrieval", "image",
+                                                 "mnist",   "shakespeare", "textfile"};
   return names;
 }
+
+bool is_language(const std::string& task) { return task == "textfile" || task == "shakespeare"; }
 
 const std::vector<std::string>& attention_names() {
   static const std::vector<std::string> names = {"softmax", "fastmax1", "fastmax2", "fastmax3",

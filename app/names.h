@@ -7,6 +7,8 @@ namespace fastmax::app {
 
 /// Tasks this program can train.
 const std::vector<std::string>& task_names();
+/// Tasks that predict the next byte.
+bool is_language(const std::string& task);
 
 /// softmax, fastmax1 .. fastmax4: a Fastmax stands at the index of its order.
 const std::vector<std::string>& attention_names();

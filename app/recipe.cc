@@ -206,9 +206,7 @@ class Reader {
     if (r.task == "textfile" && r.data.path.empty()) {
       fail("data.path", "expected the text file to learn (--set data.path=FILE), got nothing");
     }
-    if (r.data.length == 0) {
-      r.data.length = r.task == "textfile" ? 128 : r.data.variant == "short" ? 64 : 2000;
-    }
+    if (r.data.length == 0) r.data.length = natural_length(r);
     if (const auto found = contradiction(r)) fail(found->path, found->what);
   }
 

@@ -10,7 +10,7 @@
 namespace fastmax::app {
 
 struct Recipe {
-  std::string task;       ///< "listops" or "textfile"
+  std::string task;       ///< one of task_names()
   std::int64_t seed = 1;  ///< weights, data order, dropout
 
   struct ModelKeys {
@@ -47,9 +47,11 @@ struct Recipe {
   } train;
 
   struct DataKeys {
-    std::string path;  ///< textfile: the file; listops: the folder, "" for the data folder's own
+    std::string path;  ///< textfile: the file; else the folder, "" for the data folder's own
     std::string variant = "lra";  ///< listops: "lra" (501-1999 tokens) or "short" (9-64)
-    std::int64_t length = 0;  ///< tokens a sequence; 0: 2000 or 64 for listops, 128 for textfile
+    std::int64_t length = 0;      ///< tokens a sequence; 0: what suits the task
+    std::int64_t patch = 1;       ///< image, mnist: a token is a square of so many pixels each way
+    bool mask_zero_pixels = false;  ///< image, mnist: black pixels get no weight, as if padding
   } data;
 };
 

@@ -1,12 +1,54 @@
 #include "app/recipe_check.h"
 
 #include "app/error.h"
+#include "app/image_task.h"
 #include "app/model_config.h"
 #include "app/task.h"
 
 namespace fastmax::app {
 
+std::int64_t natural_length(const Recipe& recipe) {
+  if (const std::int64_t side = image_side(recipe.task); side > 0) {
+    return (side / recipe.data.patch) * (side / recipe.data.patch);
+  }
+  if (recipe.task == "text" || recipe.task == "retrieval") return 4000;  // the Arena's
+  if (recipe.task == "listops") return recipe.data.variant == "short" ? 64 : 2000;
+  return 128;
+}
+
+namespace {
+
+std::optional<Contradiction> contradicting_data(const Recipe& recipe) {
+  const Recipe::DataKeys& d = recipe.data;
+  const std::int64_t side = image_side(recipe.task);
+  if (side == 0) {
+    if (d.patch > 1)
+      return {{"data.patch", text("expected 1 for a task without images, got ", d.patch)}};
+    if (d.mask_zero_pixels) {
+      return {{"data.mask_zero_pixels", "expected false for a task without images, got true"}};
+    }
+    return std::nullopt;
+  }
+  if (side % d.patch != 0) {
+    return {{"data.patch",
+             text("expected a divisor of ", side, ", the pixels along an edge, got ", d.patch)}};
+  }
+  if (d.mask_zero_pixels && d.patch > 1) {
+    return {{"data.mask_zero_pixels", text("expected false where a token is a patch (data.patch = ",
+                                           d.patch, "), got true")}};
+  }
+  if (d.length != natural_length(recipe)) {
+    return {
+        {"data.length", text("expected ", natural_length(recipe), ", the tokens of an image of ",
+                             side, " x ", side, " pixels, got ", d.length)}};
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
 std::optional<Contradiction> contradiction(const Recipe& recipe) {
+  if (const auto found = contradicting_data(recipe)) return found;
   const Recipe::ModelKeys& m = recipe.model;
   if (m.dim % m.heads != 0) {
     return {{"model.heads", text("expected a divisor of model.dim = ", m.dim, ", got ", m.heads)}};

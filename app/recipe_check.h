@@ -7,6 +7,10 @@
 
 namespace fastmax::app {
 
+/// data.length where a recipe does not say it; of images, the only one there is. Images of N x N pixels and
+/// patches of P x P are (N / P)^2 tokens.
+std::int64_t natural_length(const Recipe& recipe);
+
 struct Contradiction {
   std::string path;  ///< the key to change
   std::string what;  ///< "expected .., got .."

@@ -3,7 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "app/error.h"
-#include "app/listops_task.h"
+#include "app/task.h"
 
 namespace fastmax::app {
 
@@ -34,8 +34,8 @@ Recipe RecipeOptions::read() const {
   Recipe recipe = read_recipe(file, all);
   if (threads > 0) recipe.train.threads = threads;
   // Asked for by name, the place belongs into the recipe: the run finds its data again.
-  if (!data_dir.empty() && recipe.task == "listops" && recipe.data.path.empty()) {
-    recipe.data.path = listops_folder(data_dir, recipe.data.variant).string();
+  if (!data_dir.empty() && recipe.task != "textfile" && recipe.data.path.empty()) {
+    recipe.data.path = task_folder(data_dir, recipe).string();
   }
   return recipe;
 }

@@ -81,8 +81,10 @@ ModelConfig model_config(const Recipe& recipe) {
           .convolution = recipe.model.convolution,
           .positions = recipe.model.positions,
           .vocabulary = shape.vocabulary,
+          .values = shape.values,
           .length = recipe.data.length,
           .classes = shape.classes,
+          .pairs = shape.pairs,
           .pool_padded = recipe.model.pool == "padded"};
 }
 

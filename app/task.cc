@@ -1,11 +1,17 @@
 #include "app/task.h"
 
 #include "app/error.h"
+#include "app/files.h"
+#include "app/image_task.h"
 #include "app/listops.h"
 #include "app/listops_task.h"
+#include "app/names.h"
+#include "app/retrieval_task.h"
+#include "app/text_task.h"
 #include "app/textfile.h"
 
 namespace fastmax::app {
+namespace fs = std::filesystem;
 
 Split parse_split(const std::string& name) {
   if (name == "val") return Split::kVal;
@@ -14,12 +20,39 @@ Split parse_split(const std::string& name) {
 }
 
 TaskShape task_shape(const Recipe& recipe) {
-  if (recipe.task == "textfile") return {.vocabulary = 256, .classes = 0};
+  const std::int64_t patch = recipe.data.patch;
+  if (is_language(recipe.task)) return {.vocabulary = 256, .classes = 0};
+  if (image_side(recipe.task) > 0) {
+    return {.vocabulary = 256, .classes = 10, .values = patch > 1 ? patch * patch : 0};
+  }
+  if (recipe.task == "text") return {.vocabulary = 257, .classes = 2};
+  if (recipe.task == "retrieval") return {.vocabulary = 257, .classes = 2, .pairs = true};
   return {.vocabulary = listops::kVocabulary, .classes = listops::kClasses};
 }
 
+fs::path task_folder(const fs::path& data_folder, const Recipe& recipe) {
+  if (recipe.task == "listops") return listops_folder(data_folder, recipe.data.variant);
+  return data_folder / recipe.task;
+}
+
+fs::path recipe_folder(const Recipe& recipe) {
+  return recipe.data.path.empty() ? task_folder(data_folder(""), recipe)
+                                  : fs::path(recipe.data.path);
+}
+
+fs::path require_data(const Recipe& recipe) {
+  const fs::path folder = recipe_folder(recipe);
+  if (fs::is_directory(folder)) return folder;
+  throw UsageError(text("expected the data of ", recipe.task, " in ", folder.string(),
+                        ", there is none: `fastmax data fetch ", recipe.task, "` brings it"));
+}
+
 std::unique_ptr<Task> load_task(const Recipe& recipe) {
-  return recipe.task == "textfile" ? load_textfile(recipe) : load_listops(recipe);
+  if (is_language(recipe.task)) return load_textfile(recipe);
+  if (image_side(recipe.task) > 0) return load_image(recipe);
+  if (recipe.task == "text") return load_text(recipe);
+  if (recipe.task == "retrieval") return load_retrieval(recipe);
+  return load_listops(recipe);
 }
 
 }  // namespace fastmax::app

@@ -2,6 +2,7 @@
 // step, so a run that goes on after an interruption needs no memory of its data order.
 #pragma once
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
@@ -14,10 +15,13 @@ namespace fastmax::app {
 /// Sequences padded to the longest of them.
 struct Batch {
   std::int64_t B = 0, N = 0;
-  std::vector<std::int64_t> tokens = {};   ///< [B][N]; 0 after the end of a sequence
+  std::vector<std::int64_t> tokens = {};  ///< [B][N]; 0 after the end of a sequence
+  std::vector<float> values =
+      {};  ///< [B][N][values of a token], in place of tokens: patches of images
   std::vector<std::int64_t> lengths = {};  ///< [B] tokens that are real
   std::vector<std::int64_t> targets =
-      {};  ///< [B] answers, or [B][N] next tokens for a language model
+      {};  ///< [B] answers, [B / 2] of pairs, or [B][N] next tokens for a language model
+  bool mask_zero = false;  ///< a token 0 counts as padding wherever it stands
 };
 
 enum class Split { kTrain, kVal, kTest };
@@ -35,14 +39,25 @@ class Task {
   virtual std::vector<Batch> evaluation(Split split, std::int64_t limit) const = 0;
   /// Accuracies that need no model, by name, on the test part: what a result must beat.
   virtual std::vector<std::pair<std::string, double>> baselines() const { return {}; }
+  /// What results must say of the data; "": the task's name says it.
+  virtual std::string data_name() const { return ""; }
 };
 
 /// What a model needs to know of a recipe's task, without its data.
 struct TaskShape {
   std::int64_t vocabulary = 0;  ///< token ids are 0 .. vocabulary - 1
   std::int64_t classes = 0;     ///< 0: a language model
+  std::int64_t values = 0;      ///< numbers a token, where tokens are no ids
+  bool pairs = false;           ///< an answer is about two sequences
 };
 TaskShape task_shape(const Recipe& recipe);
+
+/// Where the recipe's data is: data.path, else the task's place in the data folder.
+std::filesystem::path recipe_folder(const Recipe& recipe);
+/// The task's place in a data folder; of listops, the variant's.
+std::filesystem::path task_folder(const std::filesystem::path& data_folder, const Recipe& recipe);
+/// recipe_folder(), which must be there: of a task whose data is downloaded.
+std::filesystem::path require_data(const Recipe& recipe);
 
 /// Loads the recipe's data. Throws UsageError when it is missing or damaged.
 std::unique_ptr<Task> load_task(const Recipe& recipe);

@@ -9,18 +9,23 @@
 namespace fastmax::app {
 namespace {
 
+std::filesystem::path file_of(const Recipe& recipe) {
+  if (recipe.task == "shakespeare") return require_data(recipe) / "input.txt";
+  return recipe.data.path;
+}
+
 class Textfile : public Task {
  public:
   explicit Textfile(const Recipe& recipe)
       : seed_(static_cast<std::uint64_t>(recipe.seed)),
         batch_(recipe.train.batch),
         length_(recipe.data.length),
-        bytes_(read_file(recipe.data.path, "a text file")),
+        bytes_(read_file(file_of(recipe), "a text file")),
         split_(static_cast<std::int64_t>(bytes_.size()) * 9 / 10) {
     if (val_windows() < 1 || split_ <= length_) {
       throw UsageError(text("data.path: expected a file of more than ", 10 * (length_ + 1),
-                            " bytes for data.length = ", length_, ", ", recipe.data.path, " has ",
-                            bytes_.size()));
+                            " bytes for data.length = ", length_, ", ", file_of(recipe).string(),
+                            " has ", bytes_.size()));
     }
   }
 

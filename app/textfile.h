@@ -2,7 +2,7 @@
 // file and every prompt has one and bits per byte compare across files.
 //
 // The first 90 % are for training, the last 10 % for validation. A file has no third part: `test`
-// is the validation part again, always whole.
+// is the validation part again, always whole. `shakespeare` is this task with a file that is fetched.
 #pragma once
 #include <memory>
 

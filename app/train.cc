@@ -17,6 +17,7 @@
 #include "app/files.h"
 #include "app/info.h"
 #include "app/memory.h"
+#include "app/prefetch.h"
 #include "app/progress.h"
 #include "app/random.h"
 #include "app/run_dir.h"
@@ -56,6 +57,7 @@ class Run {
       : recipe_(recipe),
         dir_(dir),
         task_(task),
+        batches_(task, recipe.train.steps),
         model_(model_config(recipe), static_cast<std::uint64_t>(recipe.seed)),
         optimiser_(model_.parameters(), optimiser_config(recipe), model_.rates()),
         profile_(profile),
@@ -97,7 +99,7 @@ class Run {
  private:
   void step() {
     const auto began = Clock::now();
-    const Tensors batch = to_tensors(task_.train_batch(state_.step));
+    const Tensors batch = to_tensors(batches_.batch(state_.step));
     if (profile_) profile_->begin(seconds_since(began));
     if (model_.config().dropout > 0 || model_.config().attention_dropout > 0) {
       at::manual_seed(dropout_seed(recipe_, state_.step));
@@ -206,21 +208,22 @@ class Run {
     std::vector<double> rates;
     for (const auto& line : dir_.read_metrics()) rates.push_back(line.at("steps_per_second"));
     std::nth_element(rates.begin(), rates.begin() + rates.size() / 2, rates.end());
-    const nlohmann::ordered_json result = {{"task", recipe_.task},
-                                           {"attention", recipe_.model.attention},
-                                           {"seed", recipe_.seed},
-                                           {"steps", state_.step},
-                                           {"best_step", state_.best.step},
-                                           {"val", to_json(*val, recipe_.task, "val")},
-                                           {"test", to_json(*test, recipe_.task, "test")},
-                                           {"steps_per_second", rates[rates.size() / 2]},
-                                           {"seconds", state_.seconds},
-                                           {"peak_memory_bytes", peak},
-                                           {"parameters", model_.parameter_count()},
-                                           {"threads", recipe_.train.threads},
-                                           {"machine", machine_name()},
-                                           {"version", version()},
-                                           {"commit", commit()}};
+    nlohmann::ordered_json result = {{"task", recipe_.task},
+                                     {"attention", recipe_.model.attention},
+                                     {"seed", recipe_.seed},
+                                     {"steps", state_.step},
+                                     {"best_step", state_.best.step},
+                                     {"val", to_json(*val, recipe_.task, "val")},
+                                     {"test", to_json(*test, recipe_.task, "test")},
+                                     {"steps_per_second", rates[rates.size() / 2]},
+                                     {"seconds", state_.seconds},
+                                     {"peak_memory_bytes", peak},
+                                     {"parameters", model_.parameter_count()},
+                                     {"threads", recipe_.train.threads},
+                                     {"machine", machine_name()},
+                                     {"version", version()},
+                                     {"commit", commit()}};
+    if (!task_.data_name().empty()) result["data"] = task_.data_name();
     write_file(dir_.result(), result.dump(2) + "\n");
     return result;
   }
@@ -228,6 +231,7 @@ class Run {
   const Recipe& recipe_;
   const RunDir& dir_;
   Task& task_;
+  Prefetch batches_;
   Model model_;
   AdamW optimiser_;
   TrainState state_;

@@ -97,7 +97,7 @@ def test_wrong_input_is_named(place):
         (["train", place / "absent.toml"], ["absent.toml"]),
         (["train", recipe, "--set", "model.heds=2", *out], ["model.heds", "model.heads"]),
         (["train", recipe, "--set", "train.steps=many", *out], ["train.steps", "integer", "many"]),
-        (["train", recipe, "--set", "task=chess", *out], ["task", "listops, textfile", "chess"]),
+        (["train", recipe, "--set", "task=chess", *out], ["task", "listops, text,", "chess"]),
         (["train", recipe, "--set", "model.attention=max", *out], ["softmax", "fastmax4", '"max"']),
         (["train", recipe, "--set", "model.attention=fastmax2", "--set", "model.p=3", *out],
          ["model.p", '"fastmax2"', "got 3"]),
@@ -115,7 +115,7 @@ def test_wrong_input_is_named(place):
         (["eval", place / "run", "--split", "train"], ["val or test", "train"]),
         (["generate", place / "run", "--prompt", "x", "--top-k", "-1"], ["--top-k"]),
         (["generate", place / "nowhere", "--prompt", "x"], ["nowhere"]),
-        (["data", "make", "mnist"], ["listops, textfile", "mnist"]),
+        (["data", "make", "mnist"], ["data fetch mnist"]),
         (["data", "fetch", "listops"], ["nothing to fetch"]),
         (["data", "make", "textfile"], ["data.path=FILE"]),
     ):

@@ -1,0 +1,33 @@
+// The data sets that their publishers offer: where, known by which checksum, and what of them is kept.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "app/unpack.h"
+
+namespace fastmax::app {
+
+struct SourceFile {
+  std::string name, address;
+  std::string sha256;      ///< empty: its publisher gives none
+  std::int64_t bytes = 0;  ///< of the known copy; another may have up to twice as many
+};
+
+/// What is kept lies in DATA_FOLDER/TASK under the names that the publisher gave.
+struct DataSet {
+  std::string task, title;
+  std::vector<SourceFile> files;
+  UnpackLimits limits;  ///< of all files together
+  std::function<std::string(const std::string&)>
+      place;                          ///< see unpack(); of compressed single files: their own name
+  std::vector<std::string> required;  ///< without these it is another archive
+};
+
+/// Every one of them, by task.
+const std::vector<DataSet>& data_sets();
+/// None for a task whose data is not downloaded.
+const DataSet* find_data_set(const std::string& task);
+
+}  // namespace fastmax::app

@@ -1,0 +1,148 @@
+#include "app/fetch.h"
+
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "app/download.h"
+#include "app/error.h"
+#include "app/files.h"
+#include "app/lock.h"
+#include "app/progress.h"
+#include "app/sha256.h"
+#include "app/signals.h"
+#include "app/table.h"
+
+namespace fastmax::app {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr std::int64_t kMargin =
+    2;  // another copy may be this many times as large as the known one
+
+bool is_address(const std::string& from) { return from.find("://") != std::string::npos; }
+
+// Where a file comes from: `from` is it, or a folder or address under which it has its name.
+std::string origin(const DataSet& set, const SourceFile& file, const std::string& from) {
+  if (from.empty()) return file.address;
+  const bool folder =
+      set.files.size() > 1 || from.back() == '/' || (!is_address(from) && fs::is_directory(from));
+  if (!folder) return from;
+  return from + (from.back() == '/' ? "" : "/") + file.name;
+}
+
+void require_space(const fs::path& folder, std::int64_t bytes, const std::string& what) {
+  std::error_code error;
+  const fs::space_info space = fs::space(folder, error);
+  if (error || space.available >= static_cast<std::uintmax_t>(bytes)) return;
+  throw WorkError(text("expected room for ", short_number(double(bytes) / 1e6), " MB of ", what,
+                       " in ", folder.string(), ", there are ",
+                       short_number(double(space.available) / 1e6), " MB"));
+}
+
+fs::path bring(const DataSet& set, const SourceFile& file, const std::string& from,
+               const fs::path& folder) {
+  if (!is_address(from)) {
+    if (!fs::is_regular_file(from)) {
+      throw UsageError(text("--from: expected ", file.name, ", there is no file ", from));
+    }
+    return from;
+  }
+  make_folder(folder);
+  // Parts from two addresses must not become one file.
+  const fs::path target = folder / text(std::hex, std::hash<std::string>()(from), "-", file.name);
+  if (fs::exists(target)) return target;  // fetched by a call that was stopped later
+  require_space(folder, file.bytes, file.name);
+  Progress progress(set.task, "kB", file.bytes / 1000);
+  download(from, target, kMargin * file.bytes, [&](std::int64_t done, std::int64_t all) {
+    progress.update(done / 1000, all > 0 ? text("of ", all / 1000) : "");
+  });
+  return target;
+}
+
+// The sum of an archive that may be used.
+std::string checked_sum(const SourceFile& file, const fs::path& archive, bool any_hash,
+                        bool downloaded) {
+  const std::string sum = sha256(archive);
+  if (sum == file.sha256 || any_hash) return sum;
+  if (downloaded) fs::remove(archive);
+  throw UsageError(text("expected ", file.name, " with SHA-256 ", file.sha256, ", ",
+                        archive.string(), " has ", sum, downloaded ? " and was removed" : "",
+                        ": --accept-any-hash takes it"));
+}
+
+void unpack_all(const DataSet& set, const std::vector<fs::path>& archives, const fs::path& into) {
+  UnpackLimits left = set.limits;
+  for (std::size_t i = 0; i < archives.size(); ++i) {
+    const SourceFile& file = set.files[i];
+    if (!set.place) {
+      std::error_code error;
+      fs::copy_file(archives[i], into / file.name, error);
+      if (error) throw WorkError("cannot write " + into.string() + ": " + error.message());
+      continue;
+    }
+    const bool single = set.files.size() > 1;  // compressed files without a name inside
+    Progress progress(set.task, "files", set.limits.entries);
+    left.entries -= unpack(
+        archives[i], into, left,
+        [&](const std::string& name) { return set.place(single ? file.name : name); },
+        [&](std::int64_t files) { progress.update(files, "unpacked"); });
+  }
+  for (const std::string& name : set.required) {
+    if (!fs::exists(into / name)) {
+      throw UsageError(text("expected ", set.files[0].name, " with ", name, ", ",
+                            archives[0].string(), " has none"));
+    }
+  }
+}
+
+}  // namespace
+
+nlohmann::ordered_json fetch(const DataSet& set, const fs::path& data_folder,
+                             const FetchOptions& options) {
+  const fs::path folder = data_folder / set.task, downloads = data_folder / "downloads";
+  const auto known = [&] {
+    return nlohmann::ordered_json::parse(read_file(folder / kSourceFile, "a data set's source"));
+  };
+  if (fs::exists(folder / kSourceFile)) return known();
+  for (const SourceFile& file : set.files) {
+    if (file.sha256.empty() && !options.any_hash) {
+      throw UsageError(text("expected --accept-any-hash for ", set.task, ": the publisher of ",
+                            file.name, " gives no checksum to check it by"));
+    }
+  }
+  make_folder(data_folder);
+  const FileLock lock(data_folder / ("." + set.task + ".lock"), "the data of " + set.task);
+  if (fs::exists(folder / kSourceFile)) return known();
+  const StopRequest listening;
+
+  nlohmann::ordered_json files = nlohmann::ordered_json::array();
+  std::vector<fs::path> archives;
+  bool genuine = true;
+  for (const SourceFile& file : set.files) {
+    const std::string from = origin(set, file, options.from);
+    archives.push_back(bring(set, file, from, downloads));
+    const std::string sum = checked_sum(file, archives.back(), options.any_hash, is_address(from));
+    genuine &= sum == file.sha256;
+    files.push_back({{"name", file.name}, {"from", from}, {"sha256", sum}});
+  }
+  NewFolder made(folder);
+  std::int64_t packed = 0;
+  for (const fs::path& archive : archives)
+    packed += static_cast<std::int64_t>(fs::file_size(archive));
+  require_space(data_folder, packed, "unpacked files, at the least,");
+  unpack_all(set, archives, made.path());
+  const nlohmann::ordered_json source = {
+      {"task", set.task}, {"data", set.title}, {"known_copy", genuine}, {"files", files}};
+  write_file(made.path() / kSourceFile, source.dump(2) + "\n");
+  if (!made.commit()) {
+    throw UsageError("expected a new folder, " + folder.string() + " holds other files");
+  }
+  for (std::size_t i = 0; i < archives.size(); ++i) {
+    if (archives[i].parent_path() == downloads) fs::remove(archives[i]);
+  }
+  std::error_code not_empty;
+  fs::remove(downloads, not_empty);
+  return source;
+}
+
+}  // namespace fastmax::app
