@@ -11,9 +11,13 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(name: str, *arguments) -> str:
+def run(name: str, *arguments, processes: int = 0) -> str:
+    """What the example prints; with ``processes``, under torchrun and without GPUs, of which there may be fewer."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    if processes:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes else []
+    command = [sys.executable, *torchrun, str(EXAMPLES / name), *map(str, arguments)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -57,3 +61,26 @@ def test_attention_maps(tmp_path):
     text = run("attention_maps.py", "--out", tmp_path / "maps.png", "--steps", 30)
     assert len(losses(text)) == 3
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_sequence_parallel():
+    lines = run("sequence_parallel.py", "--lengths", "65,130", processes=2).splitlines()
+    assert lines[0] == "2 ranks, gloo"
+    rows = [line.split() for line in lines[2:]]
+    assert [row[:2] for row in rows] == [[name, N] for name in ("unmasked", "causal") for N in ("65", "130")]
+    state = 4 * 561 * 33 * 4  # H, C(32 + 2, 2), E + 1, float32
+    assert [int(row[2]) for row in rows] == [4 * state] * 2 + [2 * state] * 2
+    assert all(float(x) < 1e-5 for row in rows for x in row[3:])
+
+
+@pytest.mark.slow
+def test_ddp_and_fsdp():
+    small = ("--tokens", 32, "--batch", 4, "--steps", 21)
+    one = losses(run("ddp.py", *small, processes=1))
+    assert len(one) == 3 and one[-1] < 0.9 * one[0]
+    assert losses(run("ddp.py", *small, processes=2)) == pytest.approx(one, abs=5e-4)
+    text = run("fsdp.py", *small, processes=2)
+    held, total = map(int, re.search(r"holds (\d+) of (\d+) parameters", text).groups())
+    assert held <= 0.51 * total
+    assert losses(text) == pytest.approx(one, abs=5e-4)
