@@ -82,7 +82,8 @@ def main() -> None:
         dist.init_process_group("gloo")
     if dist.get_rank() == 0:
         print(f"{dist.get_world_size()} ranks, {dist.get_backend()}")
-        print(f"{'':<9}{'tokens':>8}{'bytes out':>12}" + "".join(f"{'error of ' + x:>13}" for x in ("o", "dq", "dk", "dv")))
+        errors_of = "".join(f"{'error of ' + x:>13}" for x in ("o", "dq", "dk", "dv"))
+        print(f"{'':<9}{'tokens':>8}{'bytes out':>12}{errors_of}")
     for causal in (False, True):
         for N in map(int, options.lengths.split(",")):
             bytes_sent, errors = compare(N, causal, device)
