@@ -84,3 +84,26 @@ def test_ddp_and_fsdp():
     held, total = map(int, re.search(r"holds (\d+) of (\d+) parameters", text).groups())
     assert held <= 0.51 * total
     assert losses(text) == pytest.approx(one, abs=5e-4)
+
+
+def test_hf_generate():
+    text = run("hf_generate.py", "--short", 16, "--long", 300, "--new", 6, "--dim", 32)
+    rows = [re.split(r"  +", line.strip()) for line in text.splitlines()[1:]]
+    size = {(row[0], row[1]): int(row[2]) for row in rows if len(row) == 4}
+    assert size["16", "fastmax.hf.cache"] == size["300", "fastmax.hf.cache"] > 0
+    assert size["300", "keys and values"] > 10 * size["16", "keys and values"] > 0
+    assert text.count("the same 6 tokens each time") == 2
+
+
+def test_hf_finetune():
+    text = run("hf_finetune.py", "--pretrain", 60, "--finetune", 20, "--length", 64, "--dim", 32)
+    table = [[float(x) for x in line.split()] for line in text.splitlines()[1:]]
+    assert [row[0] for row in table] == [0, 1, 4, 10, 20]
+    softmax, swapped, tuned = table[0][1], table[0][2], table[-1][2]
+    assert swapped > 1.1 * softmax and tuned < softmax
+
+
+def test_hf_finetune_reads_a_file(tmp_path):
+    (tmp_path / "text").write_bytes(b"aaaaaaab" * 100)
+    text = run("hf_finetune.py", tmp_path / "text", "--pretrain", 90, "--finetune", 4, "--length", 32, "--dim", 16)
+    assert float(text.split()[-1]) < 1.2  # nats a byte; ln 256 = 5.5 before training

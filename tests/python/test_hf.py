@@ -200,6 +200,16 @@ def test_the_trainer_fits(tmp_path):
     assert losses[-1] < 0.7 * losses[0]
 
 
+@torch.no_grad()
+def test_compile_without_graph_break_given_an_attention_mask():
+    model, ids = llama(), inputs()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    o = compiled(ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+    torch.testing.assert_close(o, model(ids).logits)
+    with pytest.raises(ValueError, match="attention_mask under torch.compile"):
+        torch.compile(model, backend="eager")(ids, use_cache=False)
+
+
 def test_bf16_and_the_attention_matrix():
     model, ids = bert(), inputs()
     a = model(ids, output_attentions=True).attentions

@@ -43,9 +43,11 @@ def padding_mask(
 ) -> Tensor:
     """The keys that count: bool [B, M] where attention is causal, [B, 1, 1, M] where it is not. Linear in M."""
     causal = mask_function is causal_mask_function
+    # Traced position_ids do not show that nothing is packed, so that transformers then adds the mask of packed sequences;
+    # it does not look at them where attention_mask is given.
     need(
         causal or mask_function is bidirectional_mask_function,
-        "a causal or an unmasked layer under attn_implementation='fastmax'",
+        "a causal or an unmasked layer under attn_implementation='fastmax' (and attention_mask under torch.compile)",
         "a sliding window, packed sequences or another mask of the model",
     )
     if causal:
