@@ -15,7 +15,10 @@ Attention::Attention(const ModelConfig& config)
   const bool rotary = config.positions == "rotary";
   if (rotary) rotation_.emplace(config.length, D_);
   options_.causal = config.causal();
-  if (order_ == 0) return;
+  if (order_ == 0) {
+    if (config.attention != "softmax") rival_ = make_rival(config.attention, D_, config.causal());
+    return;
+  }
 
   const Normalize normalize = parse_normalize(config.normalize);
   options_.p = order_;
@@ -66,7 +69,9 @@ at::Tensor Attention::operator()(const Heads& heads, const at::Tensor& key_weigh
   const std::int64_t B = q.size(0), N = q.size(2);
   const double dropout = training ? dropout_ : 0;
   at::Tensor o;
-  if (order_ == 0) {
+  if (rival_) {
+    o = rival_(q, k, v, key_weight, training ? static_cast<std::uint64_t>(draw_seed()) : 0);
+  } else if (order_ == 0) {
     std::optional<at::Tensor> mask;
     if (key_weight.defined()) mask = (key_weight > 0).view({B, 1, 1, N});
     o = at::scaled_dot_product_attention(q, k, v, mask, dropout, options_.causal);

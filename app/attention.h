@@ -2,6 +2,7 @@
 //
 //   softmax   weights exp(r q.k / sqrt(D))
 //   fastmaxP  weights f_P(r lambda q^.k^), x^ the normalised x
+//   linear, performer, reformer, informer: rivals.h
 //
 // r is 1, or learnt for each head; q and k are turned first where positions are rotary. Padding has
 // key weight 0.
@@ -13,6 +14,7 @@
 
 #include "app/model_config.h"
 #include "app/positions.h"
+#include "app/rivals.h"
 #include "torch_ops/autograd.h"
 
 namespace fastmax::app {
@@ -42,13 +44,14 @@ class Attention {
   Heads prepare(const Heads& heads, std::int64_t first) const;
   at::Tensor normalise(const at::Tensor& x) const;
 
-  int order_;  // p of Fastmax; 0: softmax
+  int order_;  // p of Fastmax; 0: softmax or a rival
   std::int64_t H_, D_;
   double dropout_;
   torch_ops::AttentionOptions options_;
   std::optional<Normalize> normalize_here_;  // what the kernel leaves to normalise()
   std::optional<double> largest_factor_;     // beyond it a weight of odd order could be negative
   std::optional<Rotation> rotation_;
+  Rival rival_;  // empty: softmax or Fastmax
 };
 
 }  // namespace fastmax::app

@@ -33,7 +33,7 @@ void refuse_repeats(std::vector<T> items, const std::string& option) {
 
 void run(const CompareOptions& options) {
   for (const std::string& name : options.attention) {
-    require_name("--attention", attention_names(), name);
+    require_name("--attention", trainable_attention_names(), name);
   }
   refuse_repeats(options.attention, "--attention");
   refuse_repeats(options.seeds, "--seeds");

@@ -8,9 +8,10 @@
 namespace fastmax::app {
 
 int fastmax_order(const std::string& attention) {
+  require_name("attention", trainable_attention_names(), attention);
   const auto& names = attention_names();
-  require_name("attention", names, attention);
-  return static_cast<int>(std::find(names.begin(), names.end(), attention) - names.begin());
+  const auto found = std::find(names.begin(), names.end(), attention);
+  return found == names.end() ? 0 : static_cast<int>(found - names.begin());
 }
 
 Normalize parse_normalize(const std::string& name) {

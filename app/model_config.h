@@ -32,7 +32,7 @@ struct ModelConfig {
   bool causal() const { return classes == 0; }
 };
 
-/// p of "fastmax1" .. "fastmax4", 0 for softmax. Throws UsageError for another name.
+/// p of "fastmax1" .. "fastmax4", 0 for softmax and for the rivals. Throws UsageError for another name.
 int fastmax_order(const std::string& attention);
 
 /// The core's value of a name.

@@ -20,9 +20,23 @@ const std::vector<std::string>& attention_names() {
   return names;
 }
 
-const std::vector<std::string>& attention_names_in_recipes() {
+const std::vector<std::string>& rival_names() {
+  static const std::vector<std::string> names = {"linear", "performer", "reformer", "informer"};
+  return names;
+}
+
+const std::vector<std::string>& trainable_attention_names() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> all = attention_names();
+    all.insert(all.end(), rival_names().begin(), rival_names().end());
+    return all;
+  }();
+  return names;
+}
+
+const std::vector<std::string>& attention_names_in_recipes() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all = trainable_attention_names();
     all.insert(all.begin() + 1, "fastmax");
     return all;
   }();

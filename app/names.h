@@ -13,6 +13,12 @@ bool is_language(const std::string& task);
 /// softmax, fastmax1 .. fastmax4: a Fastmax stands at the index of its order.
 const std::vector<std::string>& attention_names();
 
+/// The other systems of the paper's Table 1: linear, performer, reformer, informer.
+const std::vector<std::string>& rival_names();
+
+/// What a model can be trained with: both of these.
+const std::vector<std::string>& trainable_attention_names();
+
 /// The same and "fastmax", whose order is another key's.
 const std::vector<std::string>& attention_names_in_recipes();
 

@@ -63,6 +63,11 @@ std::optional<Contradiction> contradiction(const Recipe& recipe) {
              "expected standardize, l2 or none for a language model, got \"max_norm\": the largest "
              "norm of a sequence tells of tokens to come"}};
   }
+  if (m.attention == "informer" && task_shape(recipe).classes == 0) {
+    return {{"model.attention",
+             "expected another one for a language model, got \"informer\": which of its queries "
+             "attend is decided by all of them, so it tells of tokens to come"}};
+  }
   const int p = fastmax_order(m.attention);
   if (p == 0) return std::nullopt;  // the rest is Fastmax's
   if (m.normalize == "max_norm" && m.scale_learnable) {

@@ -227,9 +227,11 @@ TEST(Model, UnknownAttentionSaysWhichExist) {
     Model(classifier("hardmax"), 1);
     FAIL();
   } catch (const UsageError& e) {
-    EXPECT_STREQ(e.what(),
-                 "attention: expected one of softmax, fastmax1, fastmax2, fastmax3, fastmax4, got "
-                 "\"hardmax\"");
+    EXPECT_STREQ(
+        e.what(),
+        "attention: expected one of softmax, fastmax1, fastmax2, fastmax3, fastmax4, linear, "
+        "performer, reformer, informer, got "
+        "\"hardmax\"");
   }
 }
 

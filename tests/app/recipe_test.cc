@@ -101,7 +101,8 @@ TEST(Recipe, SettingErrorsNameTheSetting) {
             "--set model.heads=3: model.heads: expected a divisor of model.dim = 64, got 3");
   EXPECT_EQ(complaint(kSmall, {"model.attention=hardmax"}),
             "--set model.attention=hardmax: model.attention: expected one of softmax, fastmax, "
-            "fastmax1, fastmax2, fastmax3, fastmax4, got \"hardmax\"");
+            "fastmax1, fastmax2, fastmax3, fastmax4, linear, performer, reformer, informer, got "
+            "\"hardmax\"");
   EXPECT_EQ(complaint(kSmall, {"model.convolution=-1"}),
             "--set model.convolution=-1: model.convolution: expected an integer from 0 to 1024, "
             "got -1");
