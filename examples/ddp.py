@@ -48,6 +48,7 @@ def main() -> None:
             dist.all_reduce(mean)
             if rank == 0:
                 print(f"step {step:>4}  loss {mean.item():.4f}", flush=True)
+    dist.barrier()  # so that no rank takes its end of a connection away that another still reads
     dist.destroy_process_group()
 
 

@@ -90,6 +90,7 @@ def main() -> None:
             if dist.get_rank() == 0:
                 name = "causal" if causal else "unmasked"
                 print(f"{name:<9}{N:>8}{bytes_sent:>12}" + "".join(f"{x:>13.1e}" for x in errors), flush=True)
+    dist.barrier()  # so that no rank takes its end of a connection away that another still reads
     dist.destroy_process_group()
 
 
