@@ -164,6 +164,7 @@ def run_rank(rank, size, file, work):
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=size)
     for function in work:
         function(rank, size)
+    dist.barrier()  # no rank may take its end of a connection away that another still reads
     dist.destroy_process_group()
 
 
