@@ -81,8 +81,11 @@ TEST(Recipe, ErrorsNameKeyFileLineAndBothSides) {
             "r.toml:3: model.scale: expected a positive number or one of default, 1/sqrt(D), 1/D, "
             "got -1");
   EXPECT_EQ(complaint("task = \"chess\"\n"),
-            "r.toml:1: task: expected one of listops, text, retrieval, image, mnist, shakespeare, textfile, got \"chess\"");
-  EXPECT_EQ(complaint(""), "r.toml: task: expected one of listops, text, retrieval, image, mnist, shakespeare, textfile, got nothing");
+            "r.toml:1: task: expected one of listops, text, retrieval, image, mnist, shakespeare, "
+            "textfile, got \"chess\"");
+  EXPECT_EQ(complaint(""),
+            "r.toml: task: expected one of listops, text, retrieval, image, mnist, shakespeare, "
+            "textfile, got nothing");
   EXPECT_EQ(
       complaint("task = \"textfile\"\n"),
       "r.toml: data.path: expected the text file to learn (--set data.path=FILE), got nothing");
