@@ -187,12 +187,21 @@ def _floored(g: Tensor, total: Tensor, floor: str, own: bool) -> tuple[Tensor, T
     has_value = not (
         g.is_meta or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
     )
-    if has_value and (floor == "error" or (floor == "auto" and own)):
-        rule = (
-            f"denominators above {tau:g} of their weights (a smaller scale keeps f > 0, floor='clamp' clamps)"
-        )
-        need(not smallest.item() <= tau, rule, smallest.item())
+    if has_value and floor_is_error(floor, own):
+        need_denominators(smallest.item(), g.dtype)
     return g, smallest
+
+
+def floor_is_error(floor: str, own: bool) -> bool:
+    """Whether a denominator at its floor is an error; ``own``: scale or coefficients are the caller's."""
+    return floor == "error" or (floor == "auto" and own)
+
+
+def need_denominators(smallest: float, computed: torch.dtype, where: str = "") -> None:
+    """``smallest`` is the smallest denominator over the sum of its row's weights."""
+    tau = _FLOOR[computed]
+    rule = f"denominators above {tau:g} of their weights{where} (a smaller scale keeps f > 0, floor='clamp' clamps)"
+    need(not smallest <= tau, rule, smallest)
 
 
 class _Scan:

@@ -10,7 +10,7 @@ from torch import Tensor
 from fastmax import _features as ft
 from fastmax._attention import _check_call, _function, _tensors
 from fastmax._call import attend
-from fastmax._composite import _FLOOR
+from fastmax._composite import floor_is_error, need_denominators
 from fastmax._errors import need, need_type
 from fastmax.distributed._exchange import Sum, SumOfOthers, agree
 
@@ -96,12 +96,10 @@ def sequence_parallel_attention(
     if judged:
         options["floor"] = "clamp"
     o, _, _, smallest = attend(q, k, v, key_weight, past, None, None, method, 0.0, options)
-    if judged and (floor == "error" or (floor == "auto" and (scale is not None or coefficients is not None))):
+    if judged and floor_is_error(floor, scale is not None or coefficients is not None):
         smallest = smallest.detach().to(torch.float64, copy=True)
         dist.all_reduce(smallest, dist.ReduceOp.MIN, group=group)
-        tau = _FLOOR[own.dtype]
-        need(not smallest.item() <= tau, f"denominators above {tau:g} of their weights on every rank (a smaller scale keeps "
-             "f > 0, floor='clamp' clamps)", smallest.item())  # fmt: skip
+        need_denominators(smallest.item(), own.dtype, " on every rank")
     return o if len(shape) == 4 else o.reshape(*shape[:-1], o.size(-1))
 
 
