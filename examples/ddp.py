@@ -6,6 +6,7 @@ On GPUs where there are any (nccl), else on the CPU (gloo). The loss printed doe
 """
 
 import argparse
+import gc
 import os
 
 import torch
@@ -27,13 +28,20 @@ def main() -> None:
     if cuda:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if cuda else "gloo")
+    train(options, device)
+    dist.barrier()  # so that no rank takes its end of a connection away that another still reads
+    dist.destroy_process_group()
+    gc.collect()  # what gloo's threads still hold they let go of before Python ends, else they abort
+
+
+def train(options: argparse.Namespace, device: torch.device) -> None:
     rank, size = dist.get_rank(), dist.get_world_size()
     if options.batch % size:
         raise SystemExit(f"need --batch a multiple of {size} ranks, got {options.batch}")
 
     torch.manual_seed(0)  # the same model and batches everywhere
     model = Transformer(Config("fastmax2", layers=2, heads=2, dim=64, vocabulary=16, length=options.tokens)).to(device)
-    model = DistributedDataParallel(model, device_ids=[device.index] if cuda else None)
+    model = DistributedDataParallel(model, device_ids=[device.index] if device.index is not None else None)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(options.steps):
         words = torch.randint(16, (options.batch, 5))  # said again and again
@@ -48,8 +56,6 @@ def main() -> None:
             dist.all_reduce(mean)
             if rank == 0:
                 print(f"step {step:>4}  loss {mean.item():.4f}", flush=True)
-    dist.barrier()  # so that no rank takes its end of a connection away that another still reads
-    dist.destroy_process_group()
 
 
 if __name__ == "__main__":

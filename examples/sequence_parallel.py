@@ -7,6 +7,7 @@ the whole sequence by itself; a program that needs many ranks could not.
 """
 
 import argparse
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,6 +93,7 @@ def main() -> None:
                 print(f"{name:<9}{N:>8}{bytes_sent:>12}" + "".join(f"{x:>13.1e}" for x in errors), flush=True)
     dist.barrier()  # so that no rank takes its end of a connection away that another still reads
     dist.destroy_process_group()
+    gc.collect()  # the group's threads end with the last that refers to it, and must not outlive Python
 
 
 if __name__ == "__main__":
