@@ -16,6 +16,7 @@ void add_generate(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_accuracy(CLI::App& app);
 void add_scaling(CLI::App& app);
+void add_report(CLI::App& app);
 void add_demo(CLI::App& app);
 
 }  // namespace fastmax::app

@@ -51,6 +51,7 @@ int main(int argc, char** argv) {
   add_bench(app);
   add_accuracy(app);
   add_scaling(app);
+  add_report(app);
   add_demo(app);
   try {
     app.parse(argc, argv);

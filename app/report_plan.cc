@@ -1,0 +1,149 @@
+#include "app/report_plan.h"
+
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <set>
+
+#include "app/error.h"
+#include "app/files.h"
+#include "app/names.h"
+#include "app/subprocess.h"
+
+namespace fastmax::app {
+namespace fs = std::filesystem;
+namespace {
+
+class Reader {
+ public:
+  explicit Reader(const fs::path& results) : results_(results), file_(results / "runs.toml") {
+    const std::string toml = read_file(file_, "the list of runs");
+    try {
+      root_ = toml::parse(toml, file_.string());
+    } catch (const toml::parse_error& e) {
+      throw UsageError(text(file_.string(), ":", e.source().begin.line, ": expected TOML, got ",
+                            e.description()));
+    }
+  }
+
+  std::vector<PlannedRun> read() {
+    const toml::array* entries = root_["runs"].as_array();
+    if (!entries || root_.size() != 1) fail(root_, "expected nothing but [[runs]]");
+    for (const toml::node& entry : *entries) {
+      if (!entry.is_table()) fail(entry, "runs: expected tables");
+      add(*entry.as_table());
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  [[noreturn]] void fail(const toml::node& node, const std::string& what) const {
+    throw UsageError(text(file_.string(), ":", node.source().begin.line, ": ", what));
+  }
+
+  template <class T>
+  T value(const toml::table& entry, const char* key, const char* kind) const {
+    const auto found = entry[key].value_exact<T>();
+    if (!found) fail(entry, text(key, ": expected ", kind));
+    return *found;
+  }
+
+  template <class T>
+  std::vector<T> values(const toml::table& entry, const char* key, const char* kind) const {
+    std::vector<T> all;
+    const toml::array* found = entry[key].as_array();
+    if (!found || found->empty()) fail(entry, text(key, ": expected a list of ", kind));
+    for (const toml::node& node : *found) {
+      const auto item = node.value_exact<T>();
+      if (!item) fail(node, text(key, ": expected ", kind));
+      all.push_back(*item);
+    }
+    return all;
+  }
+
+  void add(const toml::table& entry) {
+    static const std::set<std::string_view> kKeys = {"folder", "recipe", "attention",
+                                                     "seeds",  "set",    "maps"};
+    for (const auto& [key, node] : entry) {
+      if (!kKeys.contains(key.str())) fail(node, text(key.str(), ": unknown key"));
+    }
+    const auto folder = value<std::string>(entry, "folder", "a name");
+    const auto recipe = value<std::string>(entry, "recipe", "a file");
+    const bool maps = entry.contains("maps") && value<bool>(entry, "maps", "true or false");
+    std::vector<std::string> settings;
+    if (entry.contains("set")) settings = values<std::string>(entry, "set", "\"key=value\"");
+    const auto attentions = values<std::string>(entry, "attention", "names");
+    for (const std::string& attention : attentions) {
+      require_name(text(file_.string(), ":", entry.source().begin.line, ": attention"),
+                   trainable_attention_names(), attention);
+    }
+    for (const std::int64_t seed : values<std::int64_t>(entry, "seeds", "whole numbers")) {
+      for (const std::string& attention : attentions) {
+        const std::string name = folder + "/" + attention + "-seed" + std::to_string(seed);
+        if (!names_.insert(name).second) fail(entry, name + ": expected once, listed twice");
+        PlannedRun run{.folder = folder,
+                       .attention = attention,
+                       .seed = seed,
+                       .recipe = recipe,
+                       .settings = settings,
+                       .maps = maps,
+                       .dir = RunDir(results_ / "runs" / name)};
+        run.settings.push_back("model.attention=" + attention);
+        run.settings.push_back("seed=" + std::to_string(seed));
+        plan_.push_back(std::move(run));
+      }
+    }
+  }
+
+  fs::path results_, file_;
+  toml::table root_;
+  std::set<std::string> names_;
+  std::vector<PlannedRun> plan_;
+};
+
+/// A word of a shell command; one that begins a path from here is left as it is.
+std::string quoted(const std::string& word) {
+  const std::string_view plain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,";
+  if (word.find_first_not_of(plain) == std::string::npos) return word;
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+}  // namespace
+
+std::vector<PlannedRun> read_plan(const fs::path& results) { return Reader(results).read(); }
+
+std::vector<std::string> folders_of(const std::vector<PlannedRun>& plan) {
+  std::vector<std::string> folders;
+  for (const PlannedRun& run : plan) {
+    if (std::find(folders.begin(), folders.end(), run.folder) == folders.end())
+      folders.push_back(run.folder);
+  }
+  return folders;
+}
+
+fs::path maps_file(const PlannedRun& run) { return run.dir.path() / "maps.csv"; }
+
+std::vector<std::string> commands_to_do(const std::vector<PlannedRun>& plan) {
+  const std::string program = quoted(fs::path(own_path()).lexically_proximate(fs::current_path()));
+  std::vector<std::string> commands;
+  for (const PlannedRun& run : plan) {
+    const std::string folder = quoted(run.dir.path().string());
+    std::string train;
+    if (!run.dir.finished()) {
+      train = program + " train " + quoted(run.recipe) + " --threads 1";
+      for (const std::string& setting : run.settings) train += " --set " + quoted(setting);
+      train += " --resume --out " + folder;
+    }
+    std::string maps;
+    if (run.maps && !fs::exists(maps_file(run)))
+      maps = program + " maps " + folder + " --out " + quoted(maps_file(run).string());
+    if (!train.empty() || !maps.empty())
+      commands.push_back(train + (train.empty() || maps.empty() ? "" : " && ") + maps);
+  }
+  return commands;
+}
+
+}  // namespace fastmax::app
