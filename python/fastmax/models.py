@@ -26,11 +26,6 @@ from fastmax._attention import scaled_dot_product_attention, step
 from fastmax._errors import need, need_type
 from fastmax._state import FastmaxState
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 _EMBEDDING_SPREAD = 0.02
 _HIDDEN = 128  # of the classifier
 
@@ -298,6 +293,11 @@ class Transformer(nn.Module):
 
 def _config_of(recipe: Path, weights: dict[str, Tensor]) -> Config:
     """What a resolved recipe says, and of the task what its weights show."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
     with open(recipe, "rb") as file:
         sections = tomllib.load(file)
     keys = {**sections["model"], "length": sections["data"]["length"]}
