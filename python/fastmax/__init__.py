@@ -1,23 +1,23 @@
 """Fastmax attention in linear time (arXiv 2402.07901).
 
-.. code-block:: python
+```python
+import fastmax
 
-    import fastmax
+o = fastmax.scaled_dot_product_attention(query, key, value, is_causal=True)
+```
 
-    o = fastmax.scaled_dot_product_attention(query, key, value, is_causal=True)
-
-takes the place of ``torch.nn.functional.scaled_dot_product_attention``, for q [B, H, N, D], k [B, Hkv, M, D] and
+takes the place of `torch.nn.functional.scaled_dot_product_attention`, for q [B, H, N, D], k [B, Hkv, M, D] and
 v [B, Hkv, M, E] of float32, float64, bfloat16 or float16. Beside it:
 
-- :class:`FastmaxState`, :func:`step`: all that attention needs of a past of any length, in memory that does not grow;
-- :mod:`fastmax.nn`: ``MultiheadAttention`` in the place of PyTorch's;
-- :mod:`fastmax.models`: the transformer that the program trains, by the same weights;
-- :mod:`fastmax.ops`: the calling convention of flash-linear-attention;
-- :mod:`fastmax.hf`: Hugging Face's models under Fastmax, and a cache of constant size;
-- :mod:`fastmax.distributed`: one sequence over many machines;
-- :func:`attention_weights`: rows of the matrix that is never formed;
-- :mod:`fastmax.reference`: the definition, in float64;
-- ``torch.ops.fastmax.*``: the operators themselves, one for each function of the C++ core.
+- `FastmaxState`, `step`: all that attention needs of a past of any length, in memory that does not grow;
+- `fastmax.nn`: `MultiheadAttention` in the place of PyTorch's;
+- `fastmax.models`: the transformer that the program trains, by the same weights;
+- `fastmax.ops`: the calling convention of flash-linear-attention;
+- `fastmax.hf`: Hugging Face's models under Fastmax, and a cache of constant size;
+- `fastmax.distributed`: one sequence over many machines;
+- `attention_weights`: rows of the matrix that is never formed;
+- `fastmax.reference`: the definition, in float64;
+- `torch.ops.fastmax.*`: the operators themselves, one for each function of the C++ core.
 """
 
 import importlib

@@ -36,20 +36,20 @@ def scaled_dot_product_attention(
     coefficients: Sequence[float] | None = None,
     floor: str = "auto",
 ) -> Tensor | tuple[Tensor, FastmaxState]:
-    """Fastmax attention, in the place of ``torch.nn.functional.scaled_dot_product_attention``.
+    """Fastmax attention, in the place of `torch.nn.functional.scaled_dot_product_attention`.
 
-    .. code-block:: text
-
-        o_n = sum_m w_m f(s_nm) v_m / sum_m w_m f(s_nm)
-        s_nm = scale * q^_n . k^_m,   f(s) = 1 + s + ... + s^p / p!,   q^ = (q - mean q) / sqrt(var q + 1e-6)
+    ```text
+    o_n = sum_m w_m f(s_nm) v_m / sum_m w_m f(s_nm)
+    s_nm = scale * q^_n . k^_m,   f(s) = 1 + s + ... + s^p / p!,   q^ = (q - mean q) / sqrt(var q + 1e-6)
+    ```
 
     over all keys, or over m <= n + M - N when causal. The cost grows linearly with the number of tokens.
 
-    Shapes, with any leading dimensions ``...`` or none:
+    Shapes, with any leading dimensions `...` or none:
         query [..., H, N, D], key [..., Hkv, M, D], value [..., Hkv, M, E] -> [..., H, N, E].
 
     float32, float64, bfloat16 and float16; 16-bit inputs are computed in float32 and rounded once, but that CPUs with AMX
-    multiply bfloat16 factors in the linear form. The result lies in memory as ``query`` does.
+    multiply bfloat16 factors in the linear form. The result lies in memory as `query` does.
 
     Args:
         attn_mask: only a boolean key padding mask, True where a key counts, broadcastable to [..., 1, 1, M].
@@ -63,23 +63,23 @@ def scaled_dot_product_attention(
         p: order of f, 1 to 4. The linear form costs N D^p E / p! operations a head.
         normalize: "standardize" (the paper's), "l2", "none", or "max_norm" (unmasked only).
         key_weight: [B, M], B the product of the leading dimensions: weights w_m >= 0 of the keys, float64 for float64, else
-            float32. Has no gradient unless ``method="composite"``.
+            float32. Has no gradient unless `method="composite"`.
         cu_seqlens: int32 [S + 1] offsets of S sequences packed along N and M (B = 1), or a pair of them, for queries and
             for keys.
         dropout: what is dropped: "quadratic" and "standard" drop features, "token" whole tokens.
-        initial_state: the past, as an earlier call with ``return_state=True`` gave it, or ``FastmaxState.zeros``.
+        initial_state: the past, as an earlier call with `return_state=True` gave it, or `FastmaxState.zeros`.
         return_state: also return the state of the past and all keys of this call. Its gradient flows, as that of
-            ``initial_state`` does.
+            `initial_state` does.
         method: "direct" or "factorised" (the same numbers, quadratic and linear), "auto" for whichever is faster, or
             "composite" for torch operations only, which tensors that are not on the CPU always use.
         coefficients: c_0 .. c_p of f in the place of 1 / l!.
         floor: what a denominator near zero does (odd p, own coefficients): "clamp" keeps it at a floor, "error" raises
             ValueError, "auto" raises where the caller chose scale or coefficients. The smallest one met is the fourth result of
-            ``torch.ops.fastmax.forward``.
+            `torch.ops.fastmax.forward`.
 
     Raises:
         ValueError, TypeError: one line that names the argument, the rule and the value. Nothing has been computed then,
-        but for ``floor``.
+            but for `floor`.
     """
     query, key, value, shape = _tensors(query, key, value)
     options = _function(p, scale, normalize, coefficients)
@@ -121,11 +121,11 @@ def scaled_dot_product_attention(
 
 
 def step(q: Tensor, k: Tensor, v: Tensor, state: FastmaxState, key_weight: Tensor | None = None) -> Tensor:
-    """One token a sequence: it joins ``state``, in place, and its query reads it.
+    """One token a sequence: it joins `state`, in place, and its query reads it.
 
     q [B, H, D], k [B, Hkv, D], v [B, Hkv, E], key_weight [B] -> [B, H, E], in time and memory that do not depend on how
     many tokens came before. The same numbers as the causal pass over all of them. Has no gradient:
-    ``scaled_dot_product_attention(..., initial_state=, return_state=True)`` has.
+    `scaled_dot_product_attention(..., initial_state=, return_state=True)` has.
     """
     need_type("state", state, FastmaxState, "a FastmaxState")
     for name, x in (("q", q), ("k", k), ("v", v)):
@@ -160,9 +160,9 @@ def attention_weights(
 ) -> Tensor:
     """Rows of the attention matrix, exactly what the operator applies to the values: a_nm = w_m f(s_nm) / g_n.
 
-    query [..., H, N, D], key [..., Hkv, M, D] -> [..., H, R, M] for R ``rows``, indices of queries from 0 in any order;
-    None is all of them. Time O(M D) a row. The other arguments are those of :func:`scaled_dot_product_attention`. Every row
-    sums to one, or to zero where no key has weight. Has no gradient (:mod:`fastmax.reference` has).
+    query [..., H, N, D], key [..., Hkv, M, D] -> [..., H, R, M] for R `rows`, indices of queries from 0 in any order;
+    None is all of them. Time O(M D) a row. The other arguments are those of `scaled_dot_product_attention`. Every row
+    sums to one, or to zero where no key has weight. Has no gradient (`fastmax.reference` has).
     """
     query, key, _, shape = _tensors(query, key, key)
     _check_call(0.0, is_causal, enable_gqa, query, key)

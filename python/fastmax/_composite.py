@@ -193,12 +193,12 @@ def _floored(g: Tensor, total: Tensor, floor: str, own: bool) -> tuple[Tensor, T
 
 
 def floor_is_error(floor: str, own: bool) -> bool:
-    """Whether a denominator at its floor is an error; ``own``: scale or coefficients are the caller's."""
+    """Whether a denominator at its floor is an error; `own`: scale or coefficients are the caller's."""
     return floor == "error" or (floor == "auto" and own)
 
 
 def need_denominators(smallest: float, computed: torch.dtype, where: str = "") -> None:
-    """``smallest`` is the smallest denominator over the sum of its row's weights."""
+    """`smallest` is the smallest denominator over the sum of its row's weights."""
     tau = _FLOOR[computed]
     rule = f"denominators above {tau:g} of their weights{where} (a smaller scale keeps f > 0, floor='clamp' clamps)"
     need(not smallest <= tau, rule, smallest)

@@ -12,8 +12,8 @@ from fastmax._operators import operators
 def info() -> dict[str, Any]:
     """{"version", "commit", "compiler", "cpu", "targets", "target", "amx", "threads", "torch", "cuda"}.
 
-    ``targets`` are the instruction sets that the kernels and this CPU share, best first, ``target`` the one in use. ``commit``
-    is that of the checkout that the package lies in, else "unknown". ``cuda`` is None, or what torch sees.
+    `targets` are the instruction sets that the kernels and this CPU share, best first, `target` the one in use. `commit`
+    is that of the checkout that the package lies in, else "unknown". `cuda` is None, or what torch sees.
     """
     version, compiler = operators.build()
     targets = operators.targets().split()

@@ -58,7 +58,7 @@ class FastmaxState:
         normalize: str = "standardize",
         coefficients: Sequence[float] | None = None,
     ) -> "FastmaxState":
-        """No token yet. ``heads`` are those of keys; ``dtype`` is float32, or float64 for float64 tokens."""
+        """No token yet. `heads` are those of keys; `dtype` is float32, or float64 for float64 tokens."""
         for name, value, least in (
             ("batch", batch, 0),
             ("heads", heads, 0),
@@ -178,7 +178,7 @@ class FastmaxState:
         return entries if self.coefficients is None else {**entries, "coefficients": [*self.coefficients]}
 
     def load_state_dict(self, entries: Mapping[str, Any]) -> None:
-        """Becomes the state of ``state_dict()``, of any size and function."""
+        """Becomes the state of `state_dict()`, of any size and function."""
         wanted = ("state", "order", "D", "E", "count", "scale", "normalize")
         missing = [name for name in wanted if name not in entries]
         need(not missing, f"the entries {', '.join(wanted)}", f"none of {', '.join(missing)}")
@@ -212,7 +212,7 @@ class FastmaxState:
 
     @classmethod
     def load(cls, path: str | PathLike) -> "FastmaxState":
-        """What ``save`` wrote, or the C++ library's State::save."""
+        """What `save` wrote, or the C++ library's State::save."""
         from safetensors import safe_open
 
         with safe_open(path, framework="pt") as file:

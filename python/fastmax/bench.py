@@ -1,4 +1,4 @@
-"""``python -m fastmax.bench``: what Fastmax costs in PyTorch beside what else one would use, in one run.
+"""`python -m fastmax.bench`: what Fastmax costs in PyTorch beside what else one would use, in one run.
 
 Every row compares two contenders on the same inputs in turns, and prints both times, their ratio and, beside it, the ratio
 that this project wants to reach. A block is GPT-2 small's: width 768, 12 heads of D = 64, MLP 3072, causal.

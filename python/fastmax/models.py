@@ -1,12 +1,13 @@
 """The transformer that the program `fastmax` trains: its weights load here, and those saved here load there.
 
-.. code-block:: python
+```python
+model = fastmax.models.Transformer.load("runs/text")       # what `fastmax train` wrote
+logits = model(tokens)                                     # [B, N, vocabulary], or [B, classes]
 
-    model = fastmax.models.Transformer.load("runs/text")       # what `fastmax train` wrote
-    logits = model(tokens)                                     # [B, N, vocabulary], or [B, classes]
+past = model.empty_past(batch=1)                           # then, at a cost that does not grow:
+logits = model.next(tokens, past)                          # [B, vocabulary], of what follows
+```
 
-    past = model.empty_past(batch=1)                           # then, at a cost that does not grow:
-    logits = model.next(tokens, past)                          # [B, vocabulary], of what follows
 """
 
 import dataclasses
@@ -208,7 +209,7 @@ class Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A classifier, or a causal language model where ``config.classes`` is 0."""
+    """A classifier, or a causal language model where `config.classes` is 0."""
 
     def __init__(self, config: Config):
         super().__init__()
@@ -237,7 +238,7 @@ class Transformer(nn.Module):
         return self.head(x)
 
     def empty_past(self, batch: int) -> Past:
-        """Before the first token of ``batch`` sequences; of a language model with Fastmax."""
+        """Before the first token of `batch` sequences; of a language model with Fastmax."""
         c = self.config
         need(c.causal and c.order > 0, "a causal model with Fastmax for a past", f"{c.attention} and {c.classes} classes")
         like = self.token.weight
@@ -252,7 +253,7 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def next(self, tokens: Tensor, past: Past) -> Tensor:
-        """tokens [B, N] join the past: logits [B, vocabulary] of what follows them, as ``forward`` gives them."""
+        """tokens [B, N] join the past: logits [B, vocabulary] of what follows them, as `forward` gives them."""
         x = self._embedded(tokens, past.tokens)
         for i, layer in enumerate(self.layers):
             x, past.states[i], past.recent[i] = layer.extend(x, past.tokens, past.states[i], past.recent[i])

@@ -1,9 +1,10 @@
-"""Modules in the place of ``torch.nn``'s.
+"""Modules in the place of `torch.nn`'s.
 
-.. code-block:: python
+```python
+attention = fastmax.nn.MultiheadAttention(512, 8)   # where torch.nn.MultiheadAttention(512, 8, batch_first=True) stood
+o, _ = attention(x, x, x, need_weights=False, is_causal=True)
+```
 
-    attention = fastmax.nn.MultiheadAttention(512, 8)   # where torch.nn.MultiheadAttention(512, 8, batch_first=True) stood
-    o, _ = attention(x, x, x, need_weights=False, is_causal=True)
 """
 
 from typing import Any
@@ -21,26 +22,26 @@ _DROPOUT = ("quadratic", "standard", "token")
 
 
 class MultiheadAttention(nn.Module):
-    """Fastmax attention of ``num_heads`` heads between projections: ``torch.nn.MultiheadAttention`` in linear time.
+    """Fastmax attention of `num_heads` heads between projections: `torch.nn.MultiheadAttention` in linear time.
 
-    Constructor, call, parameters and their names are those of PyTorch's module, so that ``load_state_dict`` takes its
+    Constructor, call, parameters and their names are those of PyTorch's module, so that `load_state_dict` takes its
     weights. What differs:
 
-    - ``batch_first`` is True by default: inputs are [B, N, embed_dim]. Where PyTorch's module stood with its own default,
-      say ``batch_first=False``.
+    - `batch_first` is True by default: inputs are [B, N, embed_dim]. Where PyTorch's module stood with its own default,
+      say `batch_first=False`.
     - Weights are Fastmax's, and as returned have no gradient and no dropout. They are the one thing here that takes
-      O(N M) time and memory: pass ``need_weights=False`` on long sequences.
-    - ``attn_mask`` is the causal mask or nothing.
-    - A float ``key_padding_mask`` b weighs key m by exp(b_m), which is what adding b_m to a score does to softmax: 0
+      O(N M) time and memory: pass `need_weights=False` on long sequences.
+    - `attn_mask` is the causal mask or nothing.
+    - A float `key_padding_mask` b weighs key m by exp(b_m), which is what adding b_m to a score does to softmax: 0
       keeps a key and -inf drops it.
     - A causal query n sees the keys m <= n + M - N, so that the last query sees every key.
 
     Args:
         embed_dim, num_heads, bias, kdim, vdim, batch_first, device, dtype: as in PyTorch.
-        dropout: its rate in training; ``dropout_mode`` says of what.
+        dropout: its rate in training; `dropout_mode` says of what.
         add_bias_kv, add_zero_attn: one more key and value, learnt, or of zeros; every query sees it.
-        p, scale, normalize, dropout_mode: as ``p``, ``scale``, ``normalize`` and ``dropout`` of
-            :func:`fastmax.scaled_dot_product_attention`.
+        p, scale, normalize, dropout_mode: as `p`, `scale`, `normalize` and `dropout` of
+            `fastmax.scaled_dot_product_attention`.
     """
 
     # torch.nn.TransformerEncoderLayer has a shortcut in evaluation that computes softmax from the weights of `self_attn`
@@ -125,15 +126,15 @@ class MultiheadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """query [B, N, embed_dim], key [B, M, kdim], value [B, M, vdim] -> [B, N, embed_dim] and weights or None.
 
-        That with ``batch_first``; else tokens come before the batch, and without a batch there are two dimensions.
+        That with `batch_first`; else tokens come before the batch, and without a batch there are two dimensions.
 
         Args:
             key_padding_mask: [B, M] (or [M]), boolean and True where a key is padding, or float, whose exp weighs keys.
             need_weights: also return the weights [B, N, M], the heads' mean, in O(N M).
             attn_mask: [N, M], boolean and True where a query does not see a key, or float with -inf there: the causal
-                mask, or one that masks nothing. Without need: ``is_causal=True`` says it all.
+                mask, or one that masks nothing. Without need: `is_causal=True` says it all.
             average_attn_weights: False for the weights of each head, [B, H, N, M].
-            is_causal: query n sees the keys m <= n + M - N. Under ``torch.compile`` ``attn_mask`` is then not looked at.
+            is_causal: query n sees the keys m <= n + M - N. Under `torch.compile` `attn_mask` is then not looked at.
         """
         for name, x, width in (("query", query, self.embed_dim), ("key", key, self.kdim), ("value", value, self.vdim)):  # fmt: skip
             need_type(name, x, Tensor, "a Tensor")

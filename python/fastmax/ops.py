@@ -23,7 +23,7 @@ def chunk_fastmax(
     normalize: str = "standardize",
     head_first: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Causal attention as ``chunk_linear_attn`` and its kin are called; gradients flow through all four tensors.
+    """Causal attention as `chunk_linear_attn` and its kin are called; gradients flow through all four tensors.
 
     q [B, T, H, K], k [B, T, Hkv, K], v [B, T, Hkv, V], H a multiple of Hkv -> o [B, T, H, V] and the final state or None.
 
@@ -31,10 +31,10 @@ def chunk_fastmax(
         scale: factor of the scores. None is the library's default, 1 for p = 2 (and not 1 / sqrt(K)).
         initial_state: [S, Hkv, F, V + 1] with F = C(K + p, p), a final state of an earlier call; S is B, or the number of
             packed sequences. Its last column carries the denominator, so that numerator and denominator go on together.
-            It is ``FastmaxState.tensor``; float64 for float64 inputs, else float32.
+            It is `FastmaxState.tensor`; float64 for float64 inputs, else float32.
         output_final_state: whether the second result is the state after the last token.
         cu_seqlens: [S + 1] offsets, int32 or int64, of S sequences packed along T (B = 1).
-        p, normalize: as in :func:`fastmax.scaled_dot_product_attention`.
+        p, normalize: as in `fastmax.scaled_dot_product_attention`.
         head_first: refused: flash-linear-attention has removed it, too.
     """
     need(not head_first, "tokens before heads, [B, T, H, K] (for [B, H, T, K] there is "

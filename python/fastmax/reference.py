@@ -36,7 +36,7 @@ def attention(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """query [B, H, N, D], key [B, Hkv, M, D], value [B, Hkv, M, E] -> [B, H, N, E] in float64.
 
-    The keywords are those of :func:`fastmax.scaled_dot_product_attention`; states are plain tensors [B, Hkv, F, E + 1].
+    The keywords are those of `fastmax.scaled_dot_product_attention`; states are plain tensors [B, Hkv, F, E + 1].
     Arguments are taken as valid.
     """
     q, k, v = query.double(), key.double(), value.double()

@@ -1,6 +1,6 @@
-"""Attention over a sequence whose tokens are spread over the ranks of a ``torch.distributed`` group.
+"""Attention over a sequence whose tokens are spread over the ranks of a `torch.distributed` group.
 
-:func:`sequence_parallel_attention` exchanges states, S = sum_m w_m phi(k^_m) [v_m, 1], never tokens: what a rank sends does
+`sequence_parallel_attention` exchanges states, S = sum_m w_m phi(k^_m) [v_m, 1], never tokens: what a rank sends does
 not depend on how many tokens there are.
 """
 

@@ -38,7 +38,7 @@ def sequence_parallel_attention(
     coefficients: Sequence[float] | None = None,
     floor: str = "auto",
 ) -> Tensor:
-    """:func:`fastmax.scaled_dot_product_attention` of one long sequence, of which each rank of ``group`` holds some tokens.
+    """`fastmax.scaled_dot_product_attention` of one long sequence, of which each rank of `group` holds some tokens.
 
     The shards follow one another in the order of ranks, and may be of any sizes, none included. Shapes are those of the shard:
     q [..., H, N, D], k [..., Hkv, M, D], v [..., Hkv, M, E], key_weight [B, M] (0 for padding) -> [..., H, N, E].

@@ -24,7 +24,7 @@ class Sum(torch.autograd.Function):
 
 
 class SumOfOthers(torch.autograd.Function):
-    """The exclusive scan: sum of S_r over the ranks before this one, or after it (``after``); backward is the other one.
+    """The exclusive scan: sum of S_r over the ranks before this one, or after it (`after`); backward is the other one.
 
     By recursive doubling: in round i a rank passes the sum of its last 2^i ranks to the one 2^i further.
     """

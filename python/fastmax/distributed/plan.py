@@ -1,4 +1,4 @@
-"""``python -m fastmax.distributed.plan``: what one layer's attention costs, sequence parallel and by ring attention.
+"""`python -m fastmax.distributed.plan`: what one layer's attention costs, sequence parallel and by ring attention.
 
 On paper, from counts and from assumed rates: nothing is run. Per training step of one causal sequence of N tokens over P
 ranks, H heads of D = E, F = C(D + p, p):

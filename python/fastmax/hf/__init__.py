@@ -1,12 +1,12 @@
-"""Fastmax in Hugging Face's transformers: ``pip install ".[hf]"``.
+"""Fastmax in Hugging Face's transformers: `pip install ".[hf]"`.
 
-.. code-block:: python
+```python
+import fastmax.hf
 
-    import fastmax.hf
-
-    fastmax.hf.register()
-    model = AutoModelForCausalLM.from_pretrained(name, attn_implementation="fastmax")
-    model.generate(**inputs, cache=fastmax.hf.cache(model))
+fastmax.hf.register()
+model = AutoModelForCausalLM.from_pretrained(name, attn_implementation="fastmax")
+model.generate(**inputs, cache=fastmax.hf.cache(model))
+```
 
 Weights that were trained with softmax do not give the same model under Fastmax: f(s) = 1 + s + s^2 / 2 of standardised
 queries and keys is another function than exp(s). Expect the loss to jump when attention is swapped, and fine-tune.

@@ -19,10 +19,10 @@ _REFUSED = ("position_bias", "sliding_window", "softcap", "s_aux", "head_mask")
 
 
 def register() -> None:
-    """Makes "fastmax" (p = 2) and "fastmax1" .. "fastmax4" values of ``attn_implementation``. Any number of times.
+    """Makes "fastmax" (p = 2) and "fastmax1" .. "fastmax4" values of `attn_implementation`. Any number of times.
 
-    The scores' scale is Fastmax's own (1 for even p), not the model's 1 / sqrt(D). ``config.fastmax``, a dict of
-    ``scale``, ``normalize`` and ``dropout``, gives other options of :func:`fastmax.scaled_dot_product_attention`. Key padding is
+    The scores' scale is Fastmax's own (1 for even p), not the model's 1 / sqrt(D). `config.fastmax`, a dict of
+    `scale`, `normalize` and `dropout`, gives other options of `fastmax.scaled_dot_product_attention`. Key padding is
     right on both sides; sliding windows, packed sequences, position biases and 4-D masks raise ValueError.
     """
     for name, p in NAMES.items():
@@ -77,9 +77,9 @@ def attention(
     output_attentions: bool = False,
     **rest: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """query [B, H, N, D], key and value [B, Hkv, M, D] -> o [B, N, H, D] and, with ``output_attentions``, the matrix.
+    """query [B, H, N, D], key and value [B, Hkv, M, D] -> o [B, N, H, D] and, with `output_attentions`, the matrix.
 
-    ``scaling`` is not used: see :func:`register`.
+    `scaling` is not used: see `register`.
     """
     for name in _REFUSED:
         need(rest.get(name) is None, f"a model without {name} under attn_implementation='fastmax'", "one that has it")

@@ -15,7 +15,7 @@ from fastmax._state import FastmaxState
 class FastmaxCacheLayer(CacheLayerMixin):
     """The state of one layer, [B, Hkv, F, E + 1]: F = (D + 1)(D + 2) / 2 rows for p = 2, whatever the context.
 
-    ``update`` hands the new keys through and marks them with this layer; attention then reads and extends the state.
+    `update` hands the new keys through and marks them with this layer; attention then reads and extends the state.
     Beams are reordered as with any cache. Tokens cannot be taken back, so that assisted decoding is refused.
     """
 
@@ -50,7 +50,7 @@ class FastmaxCacheLayer(CacheLayerMixin):
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, weight: Tensor | None, *, dropout_p: float, **options: Any
     ) -> Tensor:
-        """o [B, H, N, E] of the tokens last given to ``update``, which join the state."""
+        """o [B, H, N, E] of the tokens last given to `update`, which join the state."""
         self.pending = False
         if q.size(2) == 1 and self.state is not None and not dropout_p and not torch.is_grad_enabled():
             normalize = options.get("normalize", "standardize")
@@ -98,9 +98,9 @@ class FastmaxCacheLayer(CacheLayerMixin):
 
 
 def cache(model: PreTrainedModel) -> Cache:
-    """A new, empty cache for ``model.generate(..., cache=)``, of constant size; for one generation.
+    """A new, empty cache for `model.generate(..., cache=)`, of constant size; for one generation.
 
-    ``model`` runs under ``attn_implementation="fastmax"``. An encoder-decoder's keeps the keys of the encoder's output,
+    `model` runs under `attn_implementation="fastmax"`. An encoder-decoder's keeps the keys of the encoder's output,
     whose number is fixed, as they are.
     """
     need_type("model", model, PreTrainedModel, "a PreTrainedModel")

@@ -10,7 +10,7 @@ from fastmax.hf._cache import cache
 
 
 class FastmaxConfig(LlamaConfig):
-    """LlamaConfig, with the order ``fastmax_p`` (1 to 4) and ``fastmax``, a dict of scale, normalize and dropout."""
+    """LlamaConfig, with the order `fastmax_p` (1 to 4) and `fastmax`, a dict of scale, normalize and dropout."""
 
     model_type = "fastmax"
     fastmax_p: int = 2
@@ -18,7 +18,7 @@ class FastmaxConfig(LlamaConfig):
 
 
 class FastmaxForCausalLM(LlamaForCausalLM):
-    """LlamaForCausalLM under Fastmax attention; ``generate`` runs with the cache of constant size."""
+    """LlamaForCausalLM under Fastmax attention; `generate` runs with the cache of constant size."""
 
     config_class = FastmaxConfig
 
