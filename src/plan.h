@@ -91,7 +91,7 @@ constexpr Choice make_choice(const Problem& s, const Machine& m, const Options& 
     // larger state wants more.
     const double state_bytes = features * E * 4;
     const double growth = state_bytes / static_cast<double>(m.l2_bytes);
-    choice.chunk = growth > 1 ? 256 : growth > 0.2 ? 128 : 64;
+    choice.chunk = growth > 1 ? (s.backward ? 192 : 256) : growth > 0.2 ? 128 : 64;
     if (drops_features(options.dropout)) choice.chunk = 64;  // inside it a pair costs F, not D
     // Tiles of the state are made anew for each chunk, and scores inside a chunk are float32.
     if (tiles) choice.chunk = !s.causal || growth > 1 ? 256 : 128;

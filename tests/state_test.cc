@@ -55,6 +55,9 @@ std::vector<StateCase> state_cases() {
       cases.push_back({c, base});
     }
   cases.push_back({{.N = 70, .M = 70, .D = 1, .E = 1, .causal = true}});
+  // A step takes several vectors of a row at once: whole ones, some that overlap, and more than one pass.
+  for (const std::int64_t E : {31, 47, 80, 150})
+    cases.push_back({{.H = 4, .Hkv = 2, .N = 70, .M = 70, .D = 20, .E = E, .causal = true}});
   return cases;
 }
 

@@ -173,24 +173,42 @@ class FactorisedBackward {
       }
     });
     const std::size_t chunks = divide_up(count, shape_.chunk);
-    team.for_each(shape_.slices, [&](std::size_t worker, std::size_t slice) {
-      const Worker w = workers[worker];
-      for (std::size_t i = 0; i < chunks; ++i) {
-        if (direction == Direction::kForwards) {
-          queries_then_keys(slice, first, i * shape_.chunk, count, keys, shared, w.S);
-        } else {
-          keys_then_queries(slice, first, (chunks - 1 - i) * shape_.chunk, count, shared, w.S);
+    for (std::size_t slice = 0; slice < shape_.slices; slice += shape_.at_once) {
+      team.for_each(shape_.at_once, [&](std::size_t worker, std::size_t part) {
+        const Worker w = workers[worker];
+        for (std::size_t i = 0; i < chunks; ++i) {
+          if (direction == Direction::kForwards) {
+            queries_then_keys(slice + part, part, first, i * shape_.chunk, count, keys, shared,
+                              w.S);
+          } else {
+            keys_then_queries(slice + part, part, first, (chunks - 1 - i) * shape_.chunk, count,
+                              shared, w.S);
+          }
         }
+      });
+      const bool last = slice + shape_.at_once == shape_.slices;
+      if (direction == Direction::kForwards) {
+        team.for_each(shape_.heads * count, [&](std::size_t worker, std::size_t item) {
+          const std::size_t head = item / count, i = item % count;
+          if (slice == 0) start_queries(first, head, i, keys, shared, workers[worker]);
+          add_query_slices(first, head, i, shared);
+          if (last) {
+            panels_.write_dq(b, h * shape_.heads + head, first + i, shared.tokens,
+                             head * shape_.span + i, dX(shared, shape_.at_once, head, i));
+          }
+        });
+      } else {
+        team.for_each(count, [&](std::size_t worker, std::size_t i) {
+          if (slice == 0) start_keys(first, i, count, shared, workers[worker]);
+          add_key_slices(first, i, shared);
+          if (last) {
+            panels_.write_dk_dv(b, h,
+                                static_cast<std::size_t>(shape_.offset) + (first + i) * kPanel,
+                                panel_tokens(shape_.N, first + i), shared.tokens, i,
+                                dX(shared, shape_.at_once, 0, i), dV(shared, shape_.at_once, i));
+          }
+        });
       }
-    });
-    if (direction == Direction::kForwards) {
-      team.for_each(shape_.heads * count, [&](std::size_t worker, std::size_t item) {
-        finish_queries(b, h, first, item / count, item % count, keys, shared, workers[worker]);
-      });
-    } else {
-      team.for_each(count, [&](std::size_t worker, std::size_t panel) {
-        finish_keys(b, h, first, panel, count, shared, workers[worker]);
-      });
     }
   }
 
@@ -201,12 +219,13 @@ class FactorisedBackward {
     return chunk_begin + shape_.chunk < shape_.query_panels || call_.args.d_final_state.data;
   }
 
-  void queries_then_keys(std::size_t slice, std::size_t first, std::size_t chunk, std::size_t count,
-                         const JoiningPanel<T>* keys, const Shared& shared, T* S) const {
+  void queries_then_keys(std::size_t slice, std::size_t part, std::size_t first, std::size_t chunk,
+                         std::size_t count, const JoiningPanel<T>* keys, const Shared& shared,
+                         T* S) const {
     const std::size_t end = std::min(chunk + shape_.chunk, count);
     const bool past = has_past(first + chunk), future = has_future(first + chunk);
     for (std::size_t head = 0; past && head < shape_.heads; ++head) {
-      std::fill_n(dX(shared, slice, head, chunk), (end - chunk) * panels_.x_size(), T{0});
+      std::fill_n(dX(shared, part, head, chunk), (end - chunk) * panels_.x_size(), T{0});
     }
     for (std::size_t block = shape_.slice_begin(slice, shape_.slices);
          block < shape_.slice_begin(slice + 1, shape_.slices); ++block) {
@@ -214,7 +233,7 @@ class FactorisedBackward {
         for (std::size_t i = chunk; i < end; ++i) {
           panels_.through_M(shared.M, shape_.table.blocks[block], shared.tokens,
                             head * shape_.span + i, panel_tokens(shape_.N, first + i),
-                            dX(shared, slice, head, i), S);
+                            dX(shared, part, head, i), S);
         }
       }
       for (std::size_t i = chunk; future && i < end; ++i) {
@@ -223,22 +242,22 @@ class FactorisedBackward {
     }
   }
 
-  void keys_then_queries(std::size_t slice, std::size_t first, std::size_t chunk, std::size_t count,
-                         const Shared& shared, T* S) const {
+  void keys_then_queries(std::size_t slice, std::size_t part, std::size_t first, std::size_t chunk,
+                         std::size_t count, const Shared& shared, T* S) const {
     const std::size_t end = std::min(chunk + shape_.chunk, count);
     // R is read before this chunk's queries join it, or handed out.
     const bool joins = has_past(first + chunk) || call_.args.d_initial_state.data;
     const bool future = has_future(first + chunk);
     if (future) {
-      std::fill_n(dX(shared, slice, 0, chunk), (end - chunk) * panels_.x_size(), T{0});
-      std::fill_n(dV(shared, slice, chunk), (end - chunk) * panels_.v_size(), T{0});
+      std::fill_n(dX(shared, part, 0, chunk), (end - chunk) * panels_.x_size(), T{0});
+      std::fill_n(dV(shared, part, chunk), (end - chunk) * panels_.v_size(), T{0});
     }
     for (std::size_t block = shape_.slice_begin(slice, shape_.slices);
          block < shape_.slice_begin(slice + 1, shape_.slices); ++block) {
       for (std::size_t i = chunk; future && i < end; ++i) {
         panels_.through_R(shared.R, shape_.table.blocks[block], shared.tokens, i,
-                          panel_tokens(shape_.N, first + i), dX(shared, slice, 0, i),
-                          dV(shared, slice, i), S);
+                          panel_tokens(shape_.N, first + i), dX(shared, part, 0, i),
+                          dV(shared, part, i), S);
       }
       for (std::size_t head = 0; joins && head < shape_.heads; ++head) {
         for (std::size_t i = chunk; i < end; ++i) {
@@ -254,37 +273,41 @@ class FactorisedBackward {
     }
   }
 
-  void finish_queries(std::size_t b, std::size_t h, std::size_t first, std::size_t head,
-                      std::size_t panel, const JoiningPanel<T>* keys, const Shared& shared,
-                      const Worker& w) const {
+  /// dq of one panel from the keys of its own chunk, directly.
+  void start_queries(std::size_t first, std::size_t head, std::size_t panel,
+                     const JoiningPanel<T>* keys, const Shared& shared, const Worker& w) const {
     const std::size_t slot = head * shape_.span + panel,
                       chunk = panel / shape_.chunk * shape_.chunk;
-    std::fill_n(w.dX, panels_.x_size(), T{0});
+    T* const d_x = dX(shared, shape_.at_once, head, panel);
+    std::fill_n(d_x, panels_.x_size(), T{0});
     for (std::size_t i = chunk; i <= panel; ++i) {
       const auto delta = (static_cast<std::int64_t>(i) - static_cast<std::int64_t>(panel)) *
                          static_cast<std::int64_t>(kPanel);
       const auto q = query_panel(first, panel, slot, shared), k = key_panel(first, i, shared);
       backward_queries(call_, q, shared.tokens.queries.c + slot * kPanel, k, keys[i].weight,
-                       shape_.K, score_channels(), delta, w.F, w.S, w.dX);
+                       shape_.K, score_channels(), delta, w.F, w.S, d_x);
       if (shape_.drops_features) {
         masked_gradient<Lanes::kQueries>(
             shape_.table, shared.weight.masked, {k.x, k.value, k.n, q.x, q.value, q.n}, shape_.E,
-            keys[i].weight, delta, w.dX, w.F, w.features, w.features + kPanel * kPanel);
+            keys[i].weight, delta, d_x, w.F, w.features, w.features + kPanel * kPanel);
       }
     }
-    if (has_past(first + chunk)) {
-      add_parts(w.dX, dX(shared, 0, head, panel), shape_.heads * shape_.span * panels_.x_size(),
-                shape_.slices, panels_.x_size());
-    }
-    panels_.write_dq(b, h * shape_.heads + head, first + panel, shared.tokens, slot, w.dX);
+  }
+  void add_query_slices(std::size_t first, std::size_t head, std::size_t panel,
+                        const Shared& shared) const {
+    if (!has_past(first + panel / shape_.chunk * shape_.chunk)) return;
+    add_parts(dX(shared, shape_.at_once, head, panel), dX(shared, 0, head, panel),
+              shape_.heads * shape_.span * panels_.x_size(), shape_.at_once, panels_.x_size());
   }
 
-  void finish_keys(std::size_t b, std::size_t h, std::size_t first, std::size_t panel,
-                   std::size_t count, const Shared& shared, const Worker& w) const {
-    const std::size_t chunk = panel / shape_.chunk * shape_.chunk,
-                      end = std::min(chunk + shape_.chunk, count);
-    std::fill_n(w.dX, panels_.x_size(), T{0});
-    std::fill_n(w.dV, panels_.v_size(), T{0});
+  /// dk and dv of one panel from the queries of its own chunk, directly.
+  void start_keys(std::size_t first, std::size_t panel, std::size_t count, const Shared& shared,
+                  const Worker& w) const {
+    const std::size_t end = std::min(panel / shape_.chunk * shape_.chunk + shape_.chunk, count);
+    T* const d_x = dX(shared, shape_.at_once, 0, panel);
+    T* const d_v = dV(shared, shape_.at_once, panel);
+    std::fill_n(d_x, panels_.x_size(), T{0});
+    std::fill_n(d_v, panels_.v_size(), T{0});
     for (std::size_t head = 0; head < shape_.heads; ++head) {
       for (std::size_t i = panel; i < end; ++i) {
         const std::size_t slot = head * shape_.span + i;
@@ -292,34 +315,33 @@ class FactorisedBackward {
                            static_cast<std::int64_t>(kPanel);
         const auto q = query_panel(first, i, slot, shared), k = key_panel(first, panel, shared);
         backward_keys(call_, q, shared.tokens.queries.c + slot * kPanel, k, shape_.K,
-                      score_channels(), delta, true, w.F, w.S, w.dX, w.dV);
-        if (shape_.drops_features) masked_keys(q, k, delta, shared, w);
+                      score_channels(), delta, true, w.F, w.S, d_x, d_v);
+        if (shape_.drops_features) masked_keys(q, k, delta, shared, w, d_x, d_v);
       }
     }
-    if (has_future(first + chunk)) {
-      add_parts(w.dX, dX(shared, 0, 0, panel), shape_.heads * shape_.span * panels_.x_size(),
-                shape_.slices, panels_.x_size());
-      add_parts(w.dV, dV(shared, 0, panel), shape_.span * panels_.v_size(), shape_.slices,
-                panels_.v_size());
-    }
-    panels_.write_dk_dv(b, h, static_cast<std::size_t>(shape_.offset) + (first + panel) * kPanel,
-                        panel_tokens(shape_.N, first + panel), shared.tokens, panel, w.dX, w.dV);
+  }
+  void add_key_slices(std::size_t first, std::size_t panel, const Shared& shared) const {
+    if (!has_future(first + panel / shape_.chunk * shape_.chunk)) return;
+    add_parts(dX(shared, shape_.at_once, 0, panel), dX(shared, 0, 0, panel),
+              shape_.heads * shape_.span * panels_.x_size(), shape_.at_once, panels_.x_size());
+    add_parts(dV(shared, shape_.at_once, panel), dV(shared, 0, panel),
+              shape_.span * panels_.v_size(), shape_.at_once, panels_.v_size());
   }
 
   /// Channels of e = d~ . v~ that scores carry: none where the numerator is made of features, and c remains.
   std::size_t score_channels() const { return shape_.drops_features ? 0 : shape_.E; }
 
   void masked_keys(const GradientPanel<T>& q, const GradientPanel<T>& k, std::int64_t delta,
-                   const Shared& shared, const Worker& w) const {
+                   const Shared& shared, const Worker& w, T* d_x, T* d_v) const {
     const PanelPair<T> pair{q.x, q.value, q.n, k.x, k.value, k.n};
     T* more = w.features + kPanel * kPanel;
     masked_gradient<Lanes::kKeys>(shape_.table, shared.weight.masked, pair, shape_.E,
-                                  static_cast<const T*>(nullptr), delta, w.dX, w.F, w.features,
+                                  static_cast<const T*>(nullptr), delta, d_x, w.F, w.features,
                                   more);
     masked_scores<Lanes::kKeys>(shape_.table, shared.weight.masked, pair,
                                 static_cast<const T*>(nullptr), delta, w.F, w.features, more);
     product<By::kRow>(shape_.channels, divide_up(k.n, kLanes<T>), q.n, q.value, kPanel, w.F, kPanel,
-                      StoreOrAdd<T>{w.dV, kPanel, true});
+                      StoreOrAdd<T>{d_v, kPanel, true});
   }
 
   GradientPanel<T> query_panel(std::size_t first, std::size_t panel, std::size_t slot,
@@ -336,11 +358,11 @@ class FactorisedBackward {
   std::size_t join_slices(const Team& team) const {
     return std::min(shape_.table.blocks.size(), team.size() == 1 ? 1 : 2 * team.size());
   }
-  T* dX(const Shared& shared, std::size_t slice, std::size_t head, std::size_t panel) const {
-    return shared.dX + ((slice * shape_.heads + head) * shape_.span + panel) * panels_.x_size();
+  T* dX(const Shared& shared, std::size_t part, std::size_t head, std::size_t panel) const {
+    return shared.dX + ((part * shape_.heads + head) * shape_.span + panel) * panels_.x_size();
   }
-  T* dV(const Shared& shared, std::size_t slice, std::size_t panel) const {
-    return shared.dV + (slice * shape_.span + panel) * panels_.v_size();
+  T* dV(const Shared& shared, std::size_t part, std::size_t panel) const {
+    return shared.dV + (part * shape_.span + panel) * panels_.v_size();
   }
 
   const BackwardCall<T>& call_;

@@ -11,7 +11,8 @@
 //
 // One head over several threads: unmasked, each thread owns some of the features while keys join
 // and some of the queries after. Causal, features are cut into slices whose partial outputs are
-// summed in order, so that the result does not depend on how many threads share the slices.
+// summed in order, so that the result does not depend on how many threads share the slices: a
+// thread that has the head for itself adds each slice before it takes the next.
 #include "src/cpu/factorised_scratch.h"
 #include "src/cpu/kernels.h"
 
@@ -119,20 +120,28 @@ class FactorisedForward {
                    shared.queries + (head * shape_.span + i) * x_size());
       }
     });
-    team.for_each(shape_.slices, [&](std::size_t worker, std::size_t slice) {
-      scan_slice(slice, first, count, keys, shared, workers[worker]);
-    });
-    team.for_each(shape_.heads * count, [&](std::size_t worker, std::size_t item) {
-      finish(b, h, first, item / count, item % count, keys, shared, workers[worker]);
-    });
+    for (std::size_t slice = 0; slice < shape_.slices; slice += shape_.at_once) {
+      team.for_each(shape_.at_once, [&](std::size_t worker, std::size_t part) {
+        scan_slice(slice + part, part, first, count, keys, shared, workers[worker]);
+      });
+      team.for_each(shape_.heads * count, [&](std::size_t worker, std::size_t item) {
+        const std::size_t head = item / count, i = item % count;
+        if (slice == 0) start(first, head, i, keys, shared, workers[worker]);
+        add_slices(first, head, i, shared);
+        if (slice + shape_.at_once == shape_.slices) {
+          write(b, h * shape_.heads + head, first + i, ot(shared, shape_.at_once, head, i),
+                g(shared, shape_.at_once, head, i));
+        }
+      });
+    }
   }
 
   bool has_past(std::size_t panel) const {
     return shape_.offset > 0 || panel >= shape_.chunk || call_.initial_state.data;
   }
 
-  /// One slice of the features: chunk by chunk, queries read the state, then keys join it.
-  void scan_slice(std::size_t slice, std::size_t first, std::size_t count,
+  /// One slice of the features: chunk by chunk, queries read the state into `part`, then keys join it.
+  void scan_slice(std::size_t slice, std::size_t part, std::size_t first, std::size_t count,
                   const JoiningPanel<T>* keys, const Shared& shared, const Worker& w) const {
     const amx::Tiles tiles(shape_.tiles);
     const std::size_t begin = shape_.slice_begin(slice, shape_.slices),
@@ -143,7 +152,7 @@ class FactorisedForward {
       const auto for_each_reader = [&](const auto& visit) {
         for (std::size_t head = 0; has_past(first + chunk) && head < shape_.heads; ++head) {
           for (std::size_t i = chunk; i < chunk_end; ++i)
-            visit(head, i, ot(shared, slice, head, i), g(shared, slice, head, i));
+            visit(head, i, ot(shared, part, head, i), g(shared, part, head, i));
         }
       };
       for_each_reader([](std::size_t, std::size_t, T*, T* g) { std::fill_n(g, kPanel, T{0}); });
@@ -165,12 +174,13 @@ class FactorisedForward {
     }
   }
 
-  /// One panel of queries: the keys of its own chunk directly, then the slices in order.
-  void finish(std::size_t b, std::size_t h, std::size_t first, std::size_t head, std::size_t panel,
-              const JoiningPanel<T>* keys, const Shared& shared, const Worker& w) const {
+  /// One panel of queries meets the keys of its own chunk directly.
+  void start(std::size_t first, std::size_t head, std::size_t panel, const JoiningPanel<T>* keys,
+             const Shared& shared, const Worker& w) const {
     const QueryPanel<T> q{shared.queries + (head * shape_.span + panel) * x_size(),
-                          tokens(first + panel), w.ot, w.g};
-    std::fill_n(w.g, kPanel, T{0});
+                          tokens(first + panel), ot(shared, shape_.at_once, head, panel),
+                          g(shared, shape_.at_once, head, panel)};
+    std::fill_n(q.g, kPanel, T{0});
     const std::size_t chunk = panel / shape_.chunk * shape_.chunk;
     for (std::size_t i = chunk; i <= panel; ++i) {
       const bool padded_rows = keys[i].n % kRows != 0;
@@ -187,15 +197,20 @@ class FactorisedForward {
                                        {k.x, nullptr, k.n, q.x, nullptr, q.n}, k.key_weight, delta,
                                        w.S, w.features, w.features + kPanel * kPanel);
         product<By::kColumn>(shape_.channels, divide_up(q.n, kLanes<T>), k.n, k.v, k.ldv, w.S,
-                             kPanel, StoreOrAdd<T>{w.ot, kPanel, i > chunk});
+                             kPanel, StoreOrAdd<T>{q.ot, kPanel, i > chunk});
       }
     }
-    if (has_past(first + chunk)) {
-      const std::size_t panels = shape_.heads * shape_.span;
-      add_parts(w.ot, ot(shared, 0, head, panel), panels * ot_size(), shape_.slices, ot_size());
-      add_parts(w.g, g(shared, 0, head, panel), panels * kPanel, shape_.slices, kPanel);
-    }
-    write(b, h * shape_.heads + head, first + panel, w.ot, w.g);
+  }
+
+  /// The slices at hand, in order.
+  void add_slices(std::size_t first, std::size_t head, std::size_t panel,
+                  const Shared& shared) const {
+    if (!has_past(first + panel / shape_.chunk * shape_.chunk)) return;
+    const std::size_t panels = shape_.heads * shape_.span;
+    add_parts(ot(shared, shape_.at_once, head, panel), ot(shared, 0, head, panel),
+              panels * ot_size(), shape_.at_once, ot_size());
+    add_parts(g(shared, shape_.at_once, head, panel), g(shared, 0, head, panel), panels * kPanel,
+              shape_.at_once, kPanel);
   }
 
   void pack_query(std::size_t b, std::size_t head, std::size_t panel, T* x) const {
@@ -210,11 +225,11 @@ class FactorisedForward {
   std::size_t tokens(std::size_t panel) const { return panel_tokens(shape_.N, panel); }
   std::size_t x_size() const { return shape_.dims * kPanel; }
   std::size_t ot_size() const { return shape_.channels * kPanel; }
-  T* ot(const Shared& shared, std::size_t slice, std::size_t head, std::size_t panel) const {
-    return shared.ot + ((slice * shape_.heads + head) * shape_.span + panel) * ot_size();
+  T* ot(const Shared& shared, std::size_t part, std::size_t head, std::size_t panel) const {
+    return shared.ot + ((part * shape_.heads + head) * shape_.span + panel) * ot_size();
   }
-  T* g(const Shared& shared, std::size_t slice, std::size_t head, std::size_t panel) const {
-    return shared.g + ((slice * shape_.heads + head) * shape_.span + panel) * kPanel;
+  T* g(const Shared& shared, std::size_t part, std::size_t head, std::size_t panel) const {
+    return shared.g + ((part * shape_.heads + head) * shape_.span + panel) * kPanel;
   }
 
   const ForwardCall<T>& call_;

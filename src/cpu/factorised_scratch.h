@@ -21,6 +21,8 @@ struct FactorisedShape : Geometry {
   std::size_t chunk;     ///< panels that read the state, then join it
   std::size_t span;      ///< panels between two barriers, a multiple of chunk
   std::size_t slices;    ///< causal: parts of the features whose outputs are summed apart, in order
+  std::size_t
+      at_once;  ///< of them, those that are kept until they are added: threads that share a head take all
   std::size_t value_stride;  ///< of the state's rows, of padded values and of u
 
   template <class Call>
@@ -36,9 +38,13 @@ struct FactorisedShape : Geometry {
         span(groups_in_parallel(groups, threads) ? chunk : round_up(kSpan, chunk)),
         slices(std::min(
             {kSlices, table.blocks.size(), std::max(kFewSlices, table.blocks.size() / 4)})),
+        at_once(groups_in_parallel(groups, threads) ? 1 : slices),
         value_stride(padded<decltype(call.scale)>(E)) {
     whole_panels = true;
   }
+
+  /// Panels that a worker packs for itself: of a chunk, where tokens meet a whole state.
+  std::size_t own_panels() const { return causal && offset == 0 ? 0 : chunk; }
 
   /// Blocks of features of slice i of n.
   std::size_t slice_begin(std::size_t i, std::size_t n) const {
@@ -116,16 +122,16 @@ struct FactorisedForwardShared {
   StateScratch<T> state;
   TokenScratch<T> keys;  ///< of one span, causal only
   T* queries;            ///< kappa, [heads * span][dims][kPanel]
-  T* ot;                 ///< [slices][heads * span][channels][kPanel]
-  T* g;                  ///< [slices][heads * span][kPanel]
+  T* ot;  ///< of the slices at once, then of all: [at_once + 1][heads * span][channels][kPanel]
+  T* g;   ///< likewise, [at_once + 1][heads * span][kPanel]
 
   FactorisedForwardShared(Arena& a, const FactorisedShape& s)
       : weight(a, s),
         state(a, s),
         keys(a, s, s.causal ? s.span : 0),
         queries(a.take<T>(s.causal ? s.heads * s.span * s.dims * kPanel : 0)),
-        ot(a.take<T>(s.causal ? s.slices * s.heads * s.span * s.channels * kPanel : 0)),
-        g(a.take<T>(s.causal ? s.slices * s.heads * s.span * kPanel : 0)) {
+        ot(a.take<T>(s.causal ? (s.at_once + 1) * s.heads * s.span * s.channels * kPanel : 0)),
+        g(a.take<T>(s.causal ? (s.at_once + 1) * s.heads * s.span * kPanel : 0)) {
     state.weight = weight.plain;
     state.value_weight = weight.masked;
   }
@@ -134,16 +140,16 @@ struct FactorisedForwardShared {
 template <class T>
 struct FactorisedForwardWorker {
   TokenScratch<T> tokens;  ///< of one chunk
-  T* ot;                   ///< [chunk][channels][kPanel]
-  T* g;                    ///< [chunk][kPanel]
+  T* ot;                   ///< [chunk][channels][kPanel], unmasked only
+  T* g;                    ///< [chunk][kPanel], likewise
   T* S;                    ///< features of one block or scores, [kPanel][kPanel]
   T* features;             ///< of two panels, [2][kPanel][kPanel], where dropout needs them
   amx::Bits* tiles;        ///< features of one block as tiles, [chunk][amx::join_size]
 
   FactorisedForwardWorker(Arena& a, const FactorisedShape& s)
-      : tokens(a, s, s.chunk),
-        ot(a.take<T>(s.chunk * s.channels * kPanel)),
-        g(a.take<T>(s.chunk * kPanel)),
+      : tokens(a, s, s.own_panels()),
+        ot(a.take<T>(s.causal ? 0 : s.chunk * s.channels * kPanel)),
+        g(a.take<T>(s.causal ? 0 : s.chunk * kPanel)),
         S(a.take<T>(kPanel * kPanel)),
         features(a.take<T>(s.drops_features ? 2 * kPanel * kPanel : 0)),
         tiles(a.take<amx::Bits>(s.tiles ? s.chunk * amx::join_size() : 0)) {}
@@ -170,16 +176,16 @@ struct FactorisedBackwardShared {
   FeatureWeights<T> weight;
   StateScratch<T> M, R;
   FactorisedGradientTokens<T> tokens;  ///< of one span, causal only
-  T* dX;                               ///< [slices][heads * span][dims][kPanel]
-  T* dV;                               ///< [slices][span][channels][kPanel]
+  T* dX;  ///< of the slices at once, then of all: [at_once + 1][heads * span][dims][kPanel]
+  T* dV;  ///< likewise, [at_once + 1][span][channels][kPanel]
 
   FactorisedBackwardShared(Arena& a, const FactorisedShape& s)
       : weight(a, s),
         M(a, s),
         R(a, s),
         tokens(a, s, s.causal ? s.heads * s.span : 0, s.causal ? s.span : 0),
-        dX(a.take<T>(s.causal ? s.slices * s.heads * s.span * s.dims * kPanel : 0)),
-        dV(a.take<T>(s.causal ? s.slices * s.span * s.channels * kPanel : 0)) {
+        dX(a.take<T>(s.causal ? (s.at_once + 1) * s.heads * s.span * s.dims * kPanel : 0)),
+        dV(a.take<T>(s.causal ? (s.at_once + 1) * s.span * s.channels * kPanel : 0)) {
     M.weight = R.weight = weight.plain;
     M.value_weight = R.value_weight = weight.masked;
   }
@@ -189,15 +195,15 @@ template <class T>
 struct FactorisedBackwardWorker {
   FactorisedGradientTokens<T> tokens;  ///< of one chunk
   T* dX;                               ///< [chunk][dims][kPanel]
-  T* dV;                               ///< [chunk][channels][kPanel]
-  T* S;                                ///< features of one block, or scores, [kPanel][kPanel]
-  T* F;                                ///< [kPanel][kPanel]
+  T* dV;        ///< [chunk][channels][kPanel]; causal packing needs one panel of it
+  T* S;         ///< features of one block, or scores, [kPanel][kPanel]
+  T* F;         ///< [kPanel][kPanel]
   T* features;  ///< of two panels, [2][kPanel][kPanel], where dropout needs them
 
   FactorisedBackwardWorker(Arena& a, const FactorisedShape& s)
-      : tokens(a, s, s.chunk, s.chunk),
-        dX(a.take<T>(s.chunk * s.dims * kPanel)),
-        dV(a.take<T>(s.chunk * s.channels * kPanel)),
+      : tokens(a, s, s.own_panels(), s.own_panels()),
+        dX(a.take<T>(s.own_panels() * s.dims * kPanel)),
+        dV(a.take<T>(std::max<std::size_t>(s.own_panels(), 1) * s.channels * kPanel)),
         S(a.take<T>(kPanel * kPanel)),
         F(a.take<T>(kPanel * kPanel)),
         features(a.take<T>(s.drops_features ? 2 * kPanel * kPanel : 0)) {}

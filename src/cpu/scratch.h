@@ -145,19 +145,23 @@ struct GradientQueries {
 template <class T>
 struct StepScratch {
   T* panel;    ///< kappa of one token, [dims][kPanel]
-  T* key;      ///< [K]
-  T* queries;  ///< [heads][K]
-  T* value;    ///< w [v, 1], [E + 1]
-  T* common;   ///< [heads], the common factors of a run
+  T* key;      ///< [padded K], with a vector of room
+  T* queries;  ///< [heads][padded K], likewise
+  T* value;    ///< w [v, 1], [padded E + 1]
+  T* phi;      ///< the key's features of a block, with a vector of room
+  T* reading;  ///< a query's, weighted
   T* sums;     ///< [heads][padded E + 1]
 
   StepScratch(Arena& a, const Geometry& s)
       : panel(a.take<T>(s.dims * kPanel)),
-        key(a.take<T>(s.K)),
-        queries(a.take<T>(s.heads * s.K)),
-        value(a.take<T>(s.E + 1)),
-        common(a.take<T>(s.heads)),
+        key(a.take<T>(padded<T>(s.K) + kRoom)),
+        queries(a.take<T>(s.heads * padded<T>(s.K) + kRoom)),
+        value(a.take<T>(padded<T>(s.E + 1))),
+        phi(a.take<T>(kFeatureBlock + kRoom)),
+        reading(a.take<T>(kFeatureBlock + kRoom)),
         sums(a.take<T>(s.heads * padded<T>(s.E + 1))) {}
+
+  static constexpr std::size_t kRoom = 64 / sizeof(T);
 };
 
 }  // namespace fastmax::cpu
