@@ -28,15 +28,15 @@ _GPT2 = {"heads": 12, "dim": 768, "mlp": 3072, "positions": "none"}
 _TYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
-def seconds(*contenders: Callable[[], object], repeat: int) -> list[float]:
-    """Median wall time of each, after one untimed call; they take turns, so that what slows the machine slows all."""
+def seconds(*contenders: Callable[[], object], repeat: int, clock: Callable[[], float] = time.perf_counter) -> list[float]:
+    """Median time of each, by the wall clock or another, after one untimed call; they take turns, so that what slows the machine slows all."""
     times: list[list[float]] = [[] for _ in contenders]
     for run in range(repeat + 1):
         for contender, spent in zip(contenders, times):
-            start = time.perf_counter()
+            start = clock()
             contender()
             if run > 0:
-                spent.append(time.perf_counter() - start)
+                spent.append(clock() - start)
     return [statistics.median(spent) for spent in times]
 
 
@@ -167,6 +167,29 @@ def composite(N: int, dtype: str, repeat: int) -> list[dict]:
     return [row("composite", *seconds(*calls, repeat=repeat), None, N=N, dtype=dtype, against="method='composite'")]
 
 
+def overhead(calls: int, repeat: int) -> list[dict]:
+    """One call on four tokens, where all that counts is what stands around the arithmetic: at most twice as much as around
+    PyTorch's function, without gradients; and with them, forward and backward. In CPU time: microseconds are lost at once to
+    whatever else runs."""
+    tokens = [torch.randn(1, 1, 4, 8) for _ in range(3)]
+    leaves = [x.clone().requires_grad_() for x in tokens]
+
+    def forward(attend: Callable) -> None:
+        for _ in range(calls):
+            attend(*tokens)
+
+    def backward(attend: Callable) -> None:
+        for _ in range(calls):
+            attend(*leaves).sum().backward()
+
+    rows = []
+    for step, goal, against in ((forward, 0.5, "SDPA, a call"), (backward, None, "SDPA, with backward")):
+        both = (functools.partial(step, f) for f in (scaled_dot_product_attention, F.scaled_dot_product_attention))
+        spent = (x / calls for x in seconds(*both, repeat=repeat, clock=time.process_time))
+        rows.append(row("overhead", *spent, goal, N=4, dtype="f32", against=against))
+    return rows
+
+
 def plan(quick: bool) -> list[tuple[str, Callable[[], list[dict]]]]:
     """The rows, by name. Quick: short sequences, which show that it works and not what it is worth."""
     lengths = ((512, None), (2048, None)) if quick else ((8192, 1.5), (32768, 4.0))
@@ -177,6 +200,7 @@ def plan(quick: bool) -> list[tuple[str, Callable[[], list[dict]]]]:
     context, tokens = (2048, 8) if quick else (65536, 64)
     rows.append(("generate", functools.partial(generate, context, 1024, tokens, 3)))
     rows.append(("by-hand", functools.partial(hand_written, 1024 if quick else 16384, 2, 1 if quick else 3)))
+    rows.append(("overhead", functools.partial(overhead, 20 if quick else 500, 1 if quick else 9)))
     for dtype in _TYPES:
         rows.append(("composite", functools.partial(composite, 512 if quick else 8192, dtype, 2)))
     return rows
