@@ -168,7 +168,7 @@ ordered_json compare(const Recipe& recipe, const std::vector<std::string>& atten
   comparison["rows"] = rows;
   write_file(out / "table.json", comparison.dump(2) + "\n");
   write_file(out / "table.md", comparison_table(comparison).markdown());
-  draw(out, attentions, seeds.front(), task_shape(recipe).classes > 0, plot);
+  draw(out, attentions, seeds.front(), !is_language(recipe.task), plot);
   return comparison;
 }
 

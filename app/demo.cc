@@ -49,10 +49,9 @@ bool worth_showing(std::span<const std::uint8_t> tokens) {
 // The data, and a few of its questions.
 void make_data(const fs::path& folder) {
   const listops::Options options = listops::short_trees();
-  if (!listops::made_with(folder, options)) {
+  {
     Progress progress("making the data", "trees", options.train + options.val + options.test);
-    listops::make(options, folder,
-                  [&](std::int64_t done, std::int64_t) { progress.update(done, ""); });
+    listops::make(options, folder, [&](std::int64_t done) { progress.update(done, ""); });
   }
   listops::Generator generator(options);
   for (int shown = 0; shown < 3;) {

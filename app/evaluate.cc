@@ -49,7 +49,7 @@ std::optional<Score> evaluate(const Model& model, const Task& task, Split split,
     if (StopRequest::pending()) return std::nullopt;
     const Tensors t = to_tensors(batch);
     const at::Tensor logits = model.forward(t.tokens, t.key_weight, /*training=*/false);
-    const double count = static_cast<double>(t.targets.numel());
+    const double count = (t.targets != kNotAsked).sum().item<double>();
     loss += cross_entropy(logits, t.targets).item<double>() * count;
     right += (logits.argmax(-1).flatten() == t.targets).sum().item<double>();
     answers += count;

@@ -9,7 +9,7 @@
 
 namespace fastmax::app {
 
-/// Mean cross entropy in nats and share of right answers, over sequences or, for text, over bytes.
+/// Mean cross entropy in nats and share of right answers, over sequences or, of a causal model, over the places asked for.
 struct Score {
   std::int64_t examples = 0;  ///< sequences
   double loss = 0, accuracy = 0;
@@ -23,7 +23,7 @@ struct Tensors {
 };
 Tensors to_tensors(const Batch& batch);
 
-/// Mean cross entropy of logits [B, C] or [B, N, C] against targets.
+/// Mean cross entropy of logits [B, C] or [B, N, C] against targets, without those that are kNotAsked.
 at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& targets);
 
 /// Without gradients and dropout; `limit` > 0 takes that many examples. None when asked to stop.

@@ -131,9 +131,10 @@ void append_line(const fs::path& file, std::string_view line) {
   ::close(descriptor);
 }
 
-void remove_leftovers(const fs::path& folder) {
+void remove_leftovers(const fs::path& folder, const std::string& name) {
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    if (entry.path().filename().string().find(kInTheMaking) == std::string::npos) continue;
+    const std::size_t at = entry.path().filename().string().find(name + kInTheMaking);
+    if (name.empty() ? at == std::string::npos : at != 0) continue;
     std::error_code ignored;
     fs::remove_all(entry.path(), ignored);
   }

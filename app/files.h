@@ -51,8 +51,8 @@ class NewFolder {
 /// Adds a line at the end of the file, which may not exist yet. Throws WorkError.
 void append_line(const std::filesystem::path& file, std::string_view line);
 
-/// Removes what a process that was killed left in the making in this folder.
-void remove_leftovers(const std::filesystem::path& folder);
+/// Removes what a process that was killed left in the making in this folder; with a name, of that name only.
+void remove_leftovers(const std::filesystem::path& folder, const std::string& name = "");
 
 /// Creates the folder and its parents. Throws WorkError.
 void make_folder(const std::filesystem::path& folder);

@@ -13,6 +13,7 @@
 #include "app/commands.h"
 #include "app/context.h"
 #include "app/error.h"
+#include "app/names.h"
 #include "app/random.h"
 #include "app/run_dir.h"
 #include "app/signals.h"
@@ -47,7 +48,7 @@ std::int64_t draw(at::Tensor logits, const GenerateOptions& options, Random& ran
 void run(const GenerateOptions& options) {
   const Trained trained = load_run(options.run);
   const Model& model = *trained.model;
-  if (model.config().classes > 0) {
+  if (!is_language(trained.recipe.task)) {
     throw UsageError("expected a run that learnt text, " + options.run + " is one of " +
                      trained.recipe.task);
   }

@@ -6,6 +6,7 @@
 
 #include "app/error.h"
 #include "app/files.h"
+#include "app/made_set.h"
 
 namespace fastmax::app::listops {
 namespace fs = std::filesystem;
@@ -158,47 +159,31 @@ nlohmann::ordered_json to_json(const Statistics& s) {
           {"root_operator", s.root_operator}};
 }
 
-bool made_with(const fs::path& folder, const Options& options) {
-  const fs::path file = folder / kDescription;
-  if (!fs::exists(file)) return false;
-  const auto description = nlohmann::ordered_json::parse(
-      read_file(file, "a data set's description"), nullptr, /*allow_exceptions=*/false);
-  return description.is_object() &&
-         description.value("options", nlohmann::ordered_json()) == describe(options);
-}
-
-Statistics make(const Options& options, const fs::path& folder,
-                const std::function<void(std::int64_t, std::int64_t)>& progress) {
-  make_folder(folder.parent_path());
-  NewFolder made(folder);
-  Generator generator(options);
-  const std::int64_t all = options.train + options.val + options.test;
-  std::int64_t done = 0;
-  Examples parts[3];
-  const std::int64_t counts[3] = {options.train, options.val, options.test};
-  for (int part = 0; part < 3; ++part) {
-    NewFile file(made.path() / kFiles[part]);
-    file.write(std::string(kHeader) + "\r\n");
-    for (std::int64_t i = 0; i < counts[part]; ++i, ++done) {
-      const auto tokens = generator.next();
-      const int value = evaluate(tokens);
-      file.write(to_text(tokens) + '\t' + std::to_string(value) + "\r\n");
-      parts[part].add(tokens, value);
-      if (done % 100 == 0) progress(done, all);
+nlohmann::ordered_json make(const Options& options, const fs::path& folder,
+                            const std::function<void(std::int64_t)>& progress) {
+  const auto write = [&](const fs::path& made) {
+    Generator generator(options);
+    std::int64_t done = 0;
+    Examples parts[3];
+    const std::int64_t counts[3] = {options.train, options.val, options.test};
+    for (int part = 0; part < 3; ++part) {
+      NewFile file(made / kFiles[part]);
+      file.write(std::string(kHeader) + "\r\n");
+      for (std::int64_t i = 0; i < counts[part]; ++i) {
+        const auto tokens = generator.next();
+        const int value = evaluate(tokens);
+        file.write(to_text(tokens) + '\t' + std::to_string(value) + "\r\n");
+        parts[part].add(tokens, value);
+        if (++done % 100 == 0) progress(done);
+      }
+      file.commit();
     }
-    file.commit();
-  }
-  progress(done, all);
-  Statistics found = statistics({&parts[0], &parts[1], &parts[2]});
-  found.draws_per_tree = static_cast<double>(generator.draws()) / static_cast<double>(all);
-  const nlohmann::ordered_json description = {
-      {"task", "listops"}, {"options", describe(options)}, {"statistics", to_json(found)}};
-  write_file(made.path() / kDescription, description.dump(2) + "\n");
-  if (!made.commit() && !made_with(folder, options)) {
-    throw WorkError("cannot write " + folder.string() +
-                    ": another data set was put there meanwhile");
-  }
-  return found;
+    progress(done);
+    Statistics found = statistics({&parts[0], &parts[1], &parts[2]});
+    found.draws_per_tree = static_cast<double>(generator.draws()) / static_cast<double>(done);
+    return to_json(found);
+  };
+  return make_set({"listops", describe(options), write}, folder);
 }
 
 }  // namespace fastmax::app::listops

@@ -39,16 +39,12 @@ struct Baselines {
 };
 Baselines baselines(const Examples& learn, const Examples& measure);
 
-/// The files of a data folder: training, validation, test, and what made them.
+/// The files of a data folder: training, validation, test.
 inline constexpr const char* kFiles[3] = {"basic_train.tsv", "basic_val.tsv", "basic_test.tsv"};
-inline constexpr const char* kDescription = "dataset.json";
 
-/// Makes FOLDER with these files. Whole or not at all, also when two processes make it at once.
-/// `progress(done, all)` is called now and then.
-Statistics make(const Options& options, const std::filesystem::path& folder,
-                const std::function<void(std::int64_t, std::int64_t)>& progress);
-
-/// Whether FOLDER holds a set made with these options.
-bool made_with(const std::filesystem::path& folder, const Options& options);
+/// Makes FOLDER with these files, unless they are there, and returns its description (made_set.h).
+/// `progress(done)` is called now and then.
+nlohmann::ordered_json make(const Options& options, const std::filesystem::path& folder,
+                            const std::function<void(std::int64_t)>& progress);
 
 }  // namespace fastmax::app::listops

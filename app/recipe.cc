@@ -10,6 +10,7 @@
 
 #include "app/error.h"
 #include "app/files.h"
+#include "app/recall_task.h"
 #include "app/recipe_check.h"
 #include "app/recipe_keys.h"
 #include "app/recipe_text.h"
@@ -205,6 +206,12 @@ class Reader {
     name_order(r.model);
     if (r.task == "textfile" && r.data.path.empty()) {
       fail("data.path", "expected the text file to learn (--set data.path=FILE), got nothing");
+    }
+    if (is_recall(r.task)) {
+      const recall::Options all = recall::with_defaults(recall_options(r));
+      r.data.length = all.length;
+      r.data.pairs = all.pairs;
+      r.data.keys = all.keys;
     }
     if (r.data.length == 0) r.data.length = natural_length(r);
     if (const auto found = contradiction(r)) fail(found->path, found->what);

@@ -3,6 +3,7 @@
 #include "app/error.h"
 #include "app/image_task.h"
 #include "app/model_config.h"
+#include "app/recall_task.h"
 #include "app/task.h"
 
 namespace fastmax::app {
@@ -21,6 +22,21 @@ namespace {
 std::optional<Contradiction> contradicting_data(const Recipe& recipe) {
   const Recipe::DataKeys& d = recipe.data;
   const std::int64_t side = image_side(recipe.task);
+  if (is_recall(recipe.task)) {
+    if (const auto found = recall::contradiction(recall_options(recipe))) {
+      return {{"data." + found->first, found->second}};
+    }
+    if (!d.path.empty()) {
+      return {
+          {"data.path", text("expected none for ", recipe.task,
+                             ", whose sequences are made while it trains, got \"", d.path, "\"")}};
+    }
+  }
+  for (const auto& [path, value] : {std::pair{"data.pairs", d.pairs}, {"data.keys", d.keys}}) {
+    if (recipe.task != "mqar" && value != 0) {
+      return {{path, text("expected 0 for another task than mqar, got ", value)}};
+    }
+  }
   if (side == 0) {
     if (d.patch > 1)
       return {{"data.patch", text("expected 1 for a task without images, got ", d.patch)}};

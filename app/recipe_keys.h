@@ -66,6 +66,8 @@ void for_each_key(R& r, Visit&& key) {
   key("data.path", r.data.path, Text{});
   key("data.variant", r.data.variant, OneOf{{"lra", "short"}});
   key("data.length", r.data.length, Range{0, 1 << 24});
+  key("data.pairs", r.data.pairs, Range{0, 1 << 20});
+  key("data.keys", r.data.keys, Range{0, 1 << 20});
   key("data.patch", r.data.patch, Range{1, 1024});
   key("data.mask_zero_pixels", r.data.mask_zero_pixels, Flag{});
 }

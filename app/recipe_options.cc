@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "app/error.h"
+#include "app/recall_task.h"
 #include "app/task.h"
 
 namespace fastmax::app {
@@ -34,7 +35,8 @@ Recipe RecipeOptions::read() const {
   Recipe recipe = read_recipe(file, all);
   if (threads > 0) recipe.train.threads = threads;
   // Asked for by name, the place belongs into the recipe: the run finds its data again.
-  if (!data_dir.empty() && recipe.task != "textfile" && recipe.data.path.empty()) {
+  const bool has_place = recipe.task != "textfile" && !is_recall(recipe.task);
+  if (!data_dir.empty() && has_place && recipe.data.path.empty()) {
     recipe.data.path = task_folder(data_dir, recipe).string();
   }
   return recipe;

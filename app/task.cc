@@ -6,6 +6,7 @@
 #include "app/listops.h"
 #include "app/listops_task.h"
 #include "app/names.h"
+#include "app/recall_task.h"
 #include "app/retrieval_task.h"
 #include "app/text_task.h"
 #include "app/textfile.h"
@@ -22,6 +23,7 @@ Split parse_split(const std::string& name) {
 TaskShape task_shape(const Recipe& recipe) {
   const std::int64_t patch = recipe.data.patch;
   if (is_language(recipe.task)) return {.vocabulary = 256, .classes = 0};
+  if (is_recall(recipe.task)) return {.vocabulary = recall::vocabulary(recall_options(recipe))};
   if (image_side(recipe.task) > 0) {
     return {.vocabulary = 256, .classes = 10, .values = patch > 1 ? patch * patch : 0};
   }
@@ -49,6 +51,7 @@ fs::path require_data(const Recipe& recipe) {
 
 std::unique_ptr<Task> load_task(const Recipe& recipe) {
   if (is_language(recipe.task)) return load_textfile(recipe);
+  if (is_recall(recipe.task)) return load_recall(recipe);
   if (image_side(recipe.task) > 0) return load_image(recipe);
   if (recipe.task == "text") return load_text(recipe);
   if (recipe.task == "retrieval") return load_retrieval(recipe);

@@ -12,6 +12,9 @@
 
 namespace fastmax::app {
 
+/// A target that does not count: what torch's cross entropy ignores.
+inline constexpr std::int64_t kNotAsked = -100;
+
 /// Sequences padded to the longest of them.
 struct Batch {
   std::int64_t B = 0, N = 0;
@@ -20,7 +23,7 @@ struct Batch {
       {};  ///< [B][N][values of a token], in place of tokens: patches of images
   std::vector<std::int64_t> lengths = {};  ///< [B] tokens that are real
   std::vector<std::int64_t> targets =
-      {};  ///< [B] answers, [B / 2] of pairs, or [B][N] next tokens for a language model
+      {};  ///< [B] answers, [B / 2] of pairs, or [B][N] of a causal model: next tokens, or kNotAsked
   bool mask_zero = false;  ///< a token 0 counts as padding wherever it stands
 };
 
@@ -46,7 +49,7 @@ class Task {
 /// What a model needs to know of a recipe's task, without its data.
 struct TaskShape {
   std::int64_t vocabulary = 0;  ///< token ids are 0 .. vocabulary - 1
-  std::int64_t classes = 0;     ///< 0: a language model
+  std::int64_t classes = 0;     ///< 0: a causal model over the vocabulary
   std::int64_t values = 0;      ///< numbers a token, where tokens are no ids
   bool pairs = false;           ///< an answer is about two sequences
 };

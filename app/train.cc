@@ -17,6 +17,7 @@
 #include "app/files.h"
 #include "app/info.h"
 #include "app/memory.h"
+#include "app/names.h"
 #include "app/prefetch.h"
 #include "app/progress.h"
 #include "app/random.h"
@@ -154,7 +155,7 @@ class Run {
       line["val_loss"] = score->loss;
       line["val_accuracy"] = score->accuracy;
       keep_if_best(*score);
-      val_note_ = model_.config().classes > 0
+      val_note_ = !is_language(recipe_.task)
                       ? "  val accuracy " + fixed(100 * score->accuracy, 1) + " %"
                       : "  val loss " + fixed(score->loss, 3);
     }
@@ -168,7 +169,7 @@ class Run {
 
   void keep_if_best(const Score& score) {
     auto& best = state_.best;
-    const bool better = model_.config().classes > 0
+    const bool better = !is_language(recipe_.task)
                             ? score.accuracy > best.accuracy ||
                                   (score.accuracy == best.accuracy && score.loss < best.loss)
                             : score.loss < best.loss;
@@ -223,6 +224,7 @@ class Run {
                                      {"machine", machine_name()},
                                      {"version", version()},
                                      {"commit", commit()}};
+    for (const auto& [name, accuracy] : task_.baselines()) result["baselines"][name] = accuracy;
     if (!task_.data_name().empty()) result["data"] = task_.data_name();
     write_file(dir_.result(), result.dump(2) + "\n");
     return result;

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "app/error.h"
 #include "app/listops_data.h"
@@ -22,7 +23,7 @@ class ListopsTaskTest : public testing::Test {
     options.train = 1000;
     options.val = 70;
     options.test = 30;
-    listops::make(options, listops_folder(folder_, "short"), [](auto, auto) {});
+    listops::make(options, listops_folder(folder_, "short"), [](auto) {});
   }
   ~ListopsTaskTest() override { fs::remove_all(folder_); }
 

@@ -82,10 +82,10 @@ TEST(Recipe, ErrorsNameKeyFileLineAndBothSides) {
             "got -1");
   EXPECT_EQ(complaint("task = \"chess\"\n"),
             "r.toml:1: task: expected one of listops, text, retrieval, image, mnist, shakespeare, "
-            "textfile, got \"chess\"");
+            "textfile, mqar, needle, got \"chess\"");
   EXPECT_EQ(complaint(""),
             "r.toml: task: expected one of listops, text, retrieval, image, mnist, shakespeare, "
-            "textfile, got nothing");
+            "textfile, mqar, needle, got nothing");
   EXPECT_EQ(
       complaint("task = \"textfile\"\n"),
       "r.toml: data.path: expected the text file to learn (--set data.path=FILE), got nothing");

@@ -1,0 +1,73 @@
+#include "app/recall_task.h"
+
+#include <algorithm>
+
+#include "app/recall_data.h"
+
+namespace fastmax::app {
+namespace {
+
+class Recall : public Task {
+ public:
+  explicit Recall(const Recipe& recipe)
+      : seed_(static_cast<std::uint64_t>(recipe.seed)),
+        batch_(recipe.train.batch),
+        options_(recall_options(recipe)) {}
+
+  Batch train_batch(std::int64_t step) override {
+    return collect(Split::kTrain, step * batch_, (step + 1) * batch_);
+  }
+
+  std::int64_t examples(Split, std::int64_t limit) const override {
+    const std::int64_t all = recall::evaluation_count(options_);
+    return limit > 0 ? std::min(limit, all) : all;
+  }
+
+  std::vector<Batch> evaluation(Split split, std::int64_t limit) const override {
+    const std::int64_t count = examples(split, limit);
+    std::vector<Batch> batches;
+    for (std::int64_t first = 0; first < count; first += batch_) {
+      batches.push_back(collect(split, first, std::min(first + batch_, count)));
+    }
+    return batches;
+  }
+
+  std::vector<std::pair<std::string, double>> baselines() const override {
+    std::vector<recall::Sequence> test;
+    for (std::int64_t i = 0; i < examples(Split::kTest, 0); ++i) {
+      test.push_back(recall::sequence(options_, Split::kTest, seed_, i));
+    }
+    return recall::baselines(options_, test);
+  }
+
+ private:
+  Batch collect(Split split, std::int64_t first, std::int64_t end) const {
+    Batch batch{.B = end - first, .N = options_.length};
+    for (std::int64_t i = first; i < end; ++i) {
+      const recall::Sequence s = recall::sequence(options_, split, seed_, i);
+      batch.tokens.insert(batch.tokens.end(), s.tokens.begin(), s.tokens.end());
+      batch.targets.insert(batch.targets.end(), s.targets.begin(), s.targets.end());
+    }
+    batch.lengths.assign(batch.B, batch.N);
+    return batch;
+  }
+
+  std::uint64_t seed_;
+  std::int64_t batch_;
+  recall::Options options_;
+};
+
+}  // namespace
+
+bool is_recall(const std::string& task) { return task == "mqar" || task == "needle"; }
+
+recall::Options recall_options(const Recipe& recipe) {
+  return {.task = recipe.task,
+          .length = recipe.data.length,
+          .pairs = recipe.data.pairs,
+          .keys = recipe.data.keys};
+}
+
+std::unique_ptr<Task> load_recall(const Recipe& recipe) { return std::make_unique<Recall>(recipe); }
+
+}  // namespace fastmax::app

@@ -1,0 +1,17 @@
+// mqar and needle as tasks of a causal model; recall_data.h says which sequences it sees.
+#pragma once
+#include <memory>
+
+#include "app/recall.h"
+#include "app/task.h"
+
+namespace fastmax::app {
+
+/// mqar and needle.
+bool is_recall(const std::string& task);
+
+recall::Options recall_options(const Recipe& recipe);
+
+std::unique_ptr<Task> load_recall(const Recipe& recipe);
+
+}  // namespace fastmax::app
