@@ -50,8 +50,10 @@ class Config:
     positions: str = "learned"  # "learned", "sinusoidal", "rotary" or "none"
     pool: str = "tokens"  # of a classifier: the mean over tokens, or "padded": their sum over `length`
     vocabulary: int = 256
+    values: int = 0  # > 0: a token is so many numbers, such as the pixels of a patch, not an id
     length: int = 1024  # the longest sequence
     classes: int = 0  # 0: a causal language model
+    pairs: bool = False  # of a classifier: an answer is about two sequences that follow each other
 
     def __post_init__(self):
         names = ["softmax", "fastmax1", "fastmax2", "fastmax3", "fastmax4"]
@@ -59,6 +61,7 @@ class Config:
         for name in ("layers", "heads", "dim", "mlp", "vocabulary", "length"):
             need_type(name, getattr(self, name), int, "an int")
             need(getattr(self, name) >= 1, f"{name} >= 1", getattr(self, name))
+        need(not self.pairs or self.classes > 0, "classes > 0 with pairs", self.classes)
         need(self.dim % self.heads == 0, f"dim a multiple of heads = {self.heads}", self.dim)
         positions = ["learned", "sinusoidal", "rotary", "none"]
         need(self.positions in positions, f"positions one of {', '.join(positions)}", repr(self.positions))
@@ -214,19 +217,23 @@ class Transformer(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
-        self.token = nn.Embedding(config.vocabulary, config.dim)
-        nn.init.normal_(self.token.weight, std=_EMBEDDING_SPREAD)
+        if config.values > 0:
+            self.token = nn.Linear(config.values, config.dim)
+        else:
+            self.token = nn.Embedding(config.vocabulary, config.dim)
+            nn.init.normal_(self.token.weight, std=_EMBEDDING_SPREAD)
         if config.positions == "learned":
             self.position = nn.Embedding(config.length, config.dim)
             nn.init.normal_(self.position.weight, std=_EMBEDDING_SPREAD)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
         if config.classes > 0:
-            self.hidden = nn.Linear(config.dim, _HIDDEN)
+            self.hidden = nn.Linear((4 if config.pairs else 1) * config.dim, _HIDDEN)
         self.head = nn.Linear(_HIDDEN if config.classes else config.dim, config.classes or config.vocabulary)
 
     def forward(self, tokens: Tensor, key_weight: Tensor | None = None) -> Tensor:
-        """tokens [B, N] -> logits [B, N, vocabulary], or [B, classes]. key_weight [B, N]: 0 where there is padding."""
+        """tokens [B, N], or [B, N, values], -> logits [B, N, vocabulary], or [B, classes], or [B / 2, classes] of pairs.
+        key_weight [B, N]: 0 where there is padding."""
         x = F.dropout(self._embedded(tokens, 0), self.config.dropout, self.training)
         for layer in self.layers:
             x = layer(x, key_weight)
@@ -234,7 +241,11 @@ class Transformer(nn.Module):
         if self.config.classes > 0:
             weight = x.new_ones(x.shape[:2]) if key_weight is None else key_weight
             total = weight.sum(1, keepdim=True) if self.config.pool == "tokens" else self.config.length
-            x = F.relu(self.hidden((weight[:, None] @ x).squeeze(1) / total))
+            x = (weight[:, None] @ x).squeeze(1) / total
+            if self.config.pairs:
+                a, b = x.unflatten(0, (-1, 2)).unbind(1)
+                x = torch.cat([a, b, a * b, a - b], -1)
+            x = F.relu(self.hidden(x))
         return self.head(x)
 
     def empty_past(self, batch: int) -> Past:
@@ -261,7 +272,11 @@ class Transformer(nn.Module):
         return self.head(self.norm(x[:, -1]))
 
     def _embedded(self, tokens: Tensor, first: int) -> Tensor:
-        need(tokens.dim() == 2, "tokens of 2 dimensions [B, N]", tokens.dim())
+        if self.config.values > 0:
+            fits = tokens.dim() == 3 and tokens.size(2) == self.config.values
+            need(fits, f"tokens [B, N, {self.config.values}]", list(tokens.shape))
+        else:
+            need(tokens.dim() == 2, "tokens of 2 dimensions [B, N]", tokens.dim())
         end = first + tokens.size(1)
         need(end <= self.config.length, f"at most length = {self.config.length} tokens", end)
         x = self.token(tokens)
@@ -305,10 +320,16 @@ def _config_of(recipe: Path, weights: dict[str, Tensor]) -> Config:
     known = {field.name for field in dataclasses.fields(Config)}
     unknown = [name for name in keys if name not in known]
     need(not unknown, f"model keys that this version knows in {recipe}", ", ".join(unknown))
-    classes = len(weights["head.weight"]) if "hidden.weight" in weights else 0
+    if "hidden.weight" in weights:
+        keys["classes"] = len(weights["head.weight"])
+        keys["pairs"] = weights["hidden.weight"].size(1) == 4 * keys["dim"]
+    if "token.bias" in weights:
+        keys["values"] = weights["token.weight"].size(1)
+    else:
+        keys["vocabulary"] = len(weights["token.weight"])
     if "position.weight" in weights:
         keys["length"] = len(weights["position.weight"])
-    return Config(vocabulary=len(weights["token.weight"]), classes=classes, **keys)
+    return Config(**keys)
 
 
 def _angles(first: int, end: int, pairs: int, like: Tensor) -> Tensor:

@@ -88,6 +88,56 @@ def test_one_model_in_both_languages(kind, text, tmp_path):
         assert written.encode()[-12:] == bytes(out)
 
 
+def small(task: str, out: Path, data: Path, *settings: str) -> dict:
+    recipe = out.parent / "recipe.toml"
+    recipe.write_text(f'task = "{task}"\n')
+    keys = ["model.dim=16", "model.mlp=24", "train.steps=12", "train.batch=4", "train.evaluate_every=12",
+            "train.learning_rate=0.02", "train.warmup=2", "train.threads=1", f"data.path={data}", *settings]  # fmt: skip
+    return program("train", recipe, "--out", out, *(word for key in keys for word in ("--set", key)))
+
+
+def test_a_classifier_of_patches(tmp_path):
+    """MNIST's files with a few images: pixel j of image i is i + 3 j."""
+    files = {}
+    for name, count in (("train", 40), ("t10k", 10)):
+        number = count.to_bytes(4, "big")
+        side = (28).to_bytes(4, "big")
+        files[name] = [[(i + 3 * j) % 256 for j in range(784)] for i in range(count)]
+        images = b"\0\0\x08\x03" + number + side + side + bytes(sum(files[name], []))
+        (tmp_path / f"{name}-images-idx3-ubyte").write_bytes(images)
+        labels = bytes(i % 10 for i in range(count))
+        (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + number + labels)
+    result = small("mnist", tmp_path / "run", tmp_path, "data.patch=7", "model.pool=padded")
+    model = Transformer.load(tmp_path / "run")
+    assert model.config.values == 49 and model.config.classes == 10
+    images = torch.tensor(files["t10k"]).view(10, 4, 7, 4, 7).transpose(2, 3).reshape(10, 16, 49) / 255
+    with torch.no_grad():
+        theirs = F.cross_entropy(model(images).double(), torch.arange(10)).item()
+    assert theirs == pytest.approx(result["test"]["loss"], rel=2e-6)
+    with pytest.raises(ValueError, match=r"tokens \[B, N, 49\], got \[10, 16\]"):
+        model(images[..., 0])
+
+
+def test_a_classifier_of_pairs(tmp_path):
+    papers = ["an alpha", "another beta paper", "gamma"]
+    pairs = [(i, j, int((i + j) % 2)) for i in range(3) for j in range(3)]
+    lines = [f"{label}.0\t{i}\t{j}\t{papers[i]}\t{papers[j]}\n" for i, j, label in pairs]
+    for name in ("train", "eval", "test"):
+        (tmp_path / f"new_aan_pairs.{name}.tsv").write_text("".join(lines))
+    result = small("retrieval", tmp_path / "run", tmp_path, "data.length=24")
+    model = Transformer.load(tmp_path / "run")
+    assert model.config.pairs and model.config.vocabulary == 257
+    texts = [papers[index].encode() for i, j, _ in pairs for index in (i, j)]
+    tokens = torch.zeros(len(texts), 18, dtype=torch.long)
+    for row, text in zip(tokens, texts):
+        row[: len(text)] = torch.tensor([*text]) + 1
+    with torch.no_grad():
+        logits = model(tokens, (tokens > 0).float()).double()
+    assert logits.shape == (9, 2)
+    loss = F.cross_entropy(logits, torch.tensor([label for *_, label in pairs])).item()
+    assert loss == pytest.approx(result["test"]["loss"], rel=2e-6)
+
+
 @pytest.mark.parametrize("kind", [k for k in KINDS if k.get("attention") != "softmax"], ids=str)
 def test_a_past_read_in_any_parts_is_the_whole(kind):
     torch.manual_seed(0)
@@ -153,6 +203,7 @@ def test_copies_compiles_and_trains():
         (lambda: Config(attention="performer"), "attention one of softmax, fastmax1"),
         (lambda: Config(dim=10, heads=3), "dim a multiple of heads = 3, got 10"),
         (lambda: Config(layers=0), "layers >= 1, got 0"),
+        (lambda: Config(pairs=True), "classes > 0 with pairs, got 0"),
         (lambda: Config(positions="none of them"), "positions one of"),
         (lambda: Config(dim=6, heads=2, positions="rotary"), "an even head size dim / heads for rotary"),
         (lambda: Transformer(Config(length=4))(torch.zeros(1, 5).long()), "at most length = 4 tokens, got 5"),
