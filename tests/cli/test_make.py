@@ -73,14 +73,14 @@ def test_a_task_without_files(task, tmp_path):
 
 
 @pytest.mark.slow
-def test_recall_is_learnt_by_what_can_look_up(tmp_path):
+def test_recall_is_learnt(tmp_path):
     arguments = ["train", ROOT / "recipes" / "mqar.toml", "--set", "data.pairs=4", "--set", "data.keys=16", "--set",
                  "data.length=24", "--set", "train.steps=250", "--set", "train.threads=1", "--out"]  # fmt: skip
     accuracies = {}
-    for attention in ("fastmax2", "softmax", "fastmax1"):
+    for attention in ("fastmax2", "softmax"):
         result = document(*arguments, tmp_path / attention, "--set", f"model.attention={attention}")
         accuracies[attention] = result["test"]["accuracy"]
-    assert accuracies["fastmax2"] > 0.98 and accuracies["softmax"] > 0.98 and accuracies["fastmax1"] < 0.6, accuracies
+    assert min(accuracies.values()) > 0.98, accuracies
 
 
 def test_one_process_makes_a_set(tmp_path):
