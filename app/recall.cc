@@ -63,15 +63,14 @@ double informed(const Options& options, const Sequence& s, std::int64_t target) 
 }  // namespace
 
 Options with_defaults(Options options) {
-  const bool mqar = options.task == "mqar";
-  if (options.length == 0) options.length = mqar ? 64 : 256;
-  if (mqar && options.pairs == 0) options.pairs = 8;
-  if (mqar && options.keys == 0) options.keys = 128;
+  if (options.length == 0) options.length = is_mqar(options) ? 64 : 256;
+  if (is_mqar(options) && options.pairs == 0) options.pairs = 8;
+  if (is_mqar(options) && options.keys == 0) options.keys = 128;
   return options;
 }
 
 std::optional<std::pair<std::string, std::string>> contradiction(const Options& o) {
-  if (o.task != "mqar") {
+  if (!is_mqar(o)) {
     if (o.length < 3) {
       return {
           {"length", text("expected at least 3, a mark, a word and the question, got ", o.length)}};

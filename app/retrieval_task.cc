@@ -96,10 +96,8 @@ class Retrieval : public Task {
   }
 
   std::vector<Batch> evaluation(Split split, std::int64_t limit) const override {
-    std::vector<std::int64_t> order(examples(split, limit));
-    for (std::size_t i = 0; i < order.size(); ++i) {
-      order[i] = static_cast<std::int64_t>(i * part(split).size() / order.size());
-    }
+    const std::vector<std::int64_t> order =
+        evenly(examples(split, limit), static_cast<std::int64_t>(part(split).size()));
     std::vector<Batch> batches;
     for (std::size_t first = 0; first < order.size(); first += batch_) {
       const std::size_t count = std::min<std::size_t>(batch_, order.size() - first);

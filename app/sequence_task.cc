@@ -40,12 +40,7 @@ std::int64_t SequenceTask::examples(Split split, std::int64_t limit) const {
 }
 
 std::vector<Batch> SequenceTask::evaluation(Split split, std::int64_t limit) const {
-  // Of a part that is sorted by label, fewer examples are spread evenly.
-  std::vector<std::int64_t> order(examples(split, limit));
-  for (std::size_t i = 0; i < order.size(); ++i) {
-    order[i] =
-        static_cast<std::int64_t>(i) * part(split).size() / static_cast<std::int64_t>(order.size());
-  }
+  std::vector<std::int64_t> order = evenly(examples(split, limit), part(split).size());
   sort_by_length(part(split), order);
   std::vector<Batch> batches;
   for (std::size_t first = 0; first < order.size(); first += batch_) {

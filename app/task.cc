@@ -20,6 +20,12 @@ Split parse_split(const std::string& name) {
   throw UsageError("--split: expected val or test, got \"" + name + "\"");
 }
 
+std::vector<std::int64_t> evenly(std::int64_t count, std::int64_t all) {
+  std::vector<std::int64_t> order(count);
+  for (std::int64_t i = 0; i < count; ++i) order[i] = i * all / count;
+  return order;
+}
+
 TaskShape task_shape(const Recipe& recipe) {
   const std::int64_t patch = recipe.data.patch;
   if (is_language(recipe.task)) return {.vocabulary = 256, .classes = 0};

@@ -31,6 +31,9 @@ enum class Split { kTrain, kVal, kTest };
 /// "val" or "test". Throws UsageError for another name.
 Split parse_split(const std::string& name);
 
+/// `count` of `all` examples in even steps: of a part that is sorted by label, some of each.
+std::vector<std::int64_t> evenly(std::int64_t count, std::int64_t all);
+
 class Task {
  public:
   virtual ~Task() = default;

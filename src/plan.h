@@ -88,7 +88,7 @@ constexpr Choice make_choice(const Problem& s, const Machine& m, const Options& 
   } else {
     // Causal work inside a chunk costs chunk / (2 F) of the work between chunks; a longer chunk
     // brings the state from memory less often. 64 keeps a state that fits L2 near its best, a
-    // larger state wants more.
+    // larger state wants more: backward a little less, for scratch that stays under a MiB at D = 128.
     const double state_bytes = features * E * 4;
     const double growth = state_bytes / static_cast<double>(m.l2_bytes);
     choice.chunk = growth > 1 ? (s.backward ? 192 : 256) : growth > 0.2 ? 128 : 64;

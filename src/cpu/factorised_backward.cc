@@ -154,6 +154,7 @@ class FactorisedBackward {
   std::size_t join_slices(const Team& team) const {
     return std::min(shape_.table.blocks.size(), team.size() == 1 ? 1 : 2 * team.size());
   }
+
   const BackwardCall<T>& call_;
   const FactorisedShape shape_;
   const FactorisedGradient<T> panels_;
