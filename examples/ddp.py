@@ -23,6 +23,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="sequences of all ranks together")
     parser.add_argument("--steps", type=int, default=40)
     options = parser.parse_args()
+    if "RANK" not in os.environ:
+        parser.exit(2, "need ranks, got a lone process: torchrun --nproc-per-node 4 examples/ddp.py\n")
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
     if cuda:

@@ -74,6 +74,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--lengths", default="4096,16384", help="tokens of the whole sequence, with commas between")
     options = parser.parse_args()
+    if "RANK" not in os.environ:
+        parser.exit(2, "need ranks, got a lone process: torchrun --nproc-per-node 4 examples/sequence_parallel.py\n")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)

@@ -11,6 +11,7 @@ from torch import Tensor
 from fastmax import _features as ft
 from fastmax._call import attend
 from fastmax._errors import need, need_type
+from fastmax._files import save_tensors
 
 
 class FastmaxState:
@@ -199,16 +200,15 @@ class FastmaxState:
         self.__dict__.update(loaded.__dict__)
 
     def save(self, path: str | PathLike) -> None:
-        """A safetensors file, as the C++ library writes and reads them. Needs the package safetensors."""
-        from safetensors.torch import save_file
-
+        """A safetensors file, as the C++ library writes and reads them, there whole or not at all. Needs the package
+        safetensors."""
         entries = self.state_dict()
-        tensor = entries.pop("state").detach().cpu().contiguous()
+        tensor = entries.pop("state")
         coefficients = entries.pop("coefficients", None)
         metadata = {name: value if isinstance(value, str) else repr(value) for name, value in entries.items()}
         if coefficients is not None:
             metadata["coefficients"] = " ".join(map(repr, coefficients))
-        save_file({"state": tensor}, path, metadata)
+        save_tensors({"state": tensor}, path, metadata)
 
     @classmethod
     def load(cls, path: str | PathLike) -> "FastmaxState":

@@ -14,7 +14,6 @@ import dataclasses
 import math
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from torch.nn import functional as F
 from fastmax import _features as ft
 from fastmax._attention import scaled_dot_product_attention, step
 from fastmax._errors import need, need_type
+from fastmax._files import save_tensors
 from fastmax._state import FastmaxState
 
 _EMBEDDING_SPREAD = 0.02
@@ -288,13 +288,7 @@ class Transformer(nn.Module):
 
     def save(self, path: str | os.PathLike) -> None:
         """The weights, as `model.safetensors` of a run of the program; beside its `recipe.toml`, the program reads it."""
-        from safetensors.torch import save_file
-
-        path = Path(path)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # there whole or not at all
-            weights = {name: x.detach().cpu().contiguous() for name, x in self.state_dict().items()}
-            save_file(weights, Path(folder) / path.name, {"format": "pt"})
-            os.replace(Path(folder) / path.name, path)
+        save_tensors(self.state_dict(), path, {"format": "pt"})
 
     @classmethod
     def load(cls, run: str | os.PathLike) -> "Transformer":

@@ -74,6 +74,15 @@ def test_sequence_parallel():
     assert all(float(x) < 1e-5 for row in rows for x in row[3:])
 
 
+@pytest.mark.parametrize("name", ["ddp.py", "fsdp.py", "sequence_parallel.py"])
+def test_without_torchrun_they_say_how_to_run_them(name):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment.pop("RANK", None)
+    done = subprocess.run([sys.executable, str(EXAMPLES / name)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == f"need ranks, got a lone process: torchrun --nproc-per-node 4 examples/{name}\n"
+
+
 @pytest.mark.slow
 def test_ddp_and_fsdp():
     small = ("--tokens", 32, "--batch", 4, "--steps", 21)

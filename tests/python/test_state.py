@@ -2,12 +2,14 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 
 import fastmax
 from fastmax import FastmaxState, reference
+from fastmax.models import Config, Transformer
 
 sdpa = fastmax.scaled_dot_product_attention
 
@@ -142,6 +144,22 @@ def test_the_file_is_that_of_the_core(tmp_path):
         assert file.metadata() == {
             "order": "1", "D": "4", "E": "3", "count": "0", "scale": "0.25", "normalize": "standardize",
         }  # fmt: skip
+
+
+def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch):
+    path = tmp_path / "state.safetensors"
+    FastmaxState.zeros(1, 2, 4, 3).save(path)
+    old = path.read_bytes()
+
+    def interrupted(tensors, file, metadata):
+        Path(file).write_bytes(old[:20])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("safetensors.torch.save_file", interrupted)
+    for save in (FastmaxState.zeros(1, 2, 8, 3).save, Transformer(Config("fastmax2", vocabulary=4, length=4)).save):
+        with pytest.raises(KeyboardInterrupt):
+            save(path)
+        assert path.read_bytes() == old and [*tmp_path.iterdir()] == [path]
 
 
 def test_steps_compile():
