@@ -217,7 +217,7 @@ class _Scan:
         """Heads of a group are rows of one matrix."""
         B, H, N, K = kappa_q.shape
         phi = ft.features(kappa_q.reshape(B, H // self.group, self.group * N, K), self.p)
-        return (phi @ (W * S)).reshape(B, H, N, -1)
+        return (phi @ (W * S)).reshape(B, H, N, S.size(-1))
 
     def read_chunk(self, kappa_q: Tensor, kappa_k: Tensor, values: Tensor, S: Tensor, W: Tensor) -> Tensor:
         """The state, and of the chunk itself the keys up to the query's own."""
@@ -234,14 +234,16 @@ class _Scan:
             own = f @ values
         return self.read(kappa_q, S, W) + own.reshape(B, H, C, E + 1)
 
-    def chunks(self, n: int, n_end: int) -> list[slice]:
-        return [slice(i, min(i + self.chunk, n_end)) for i in range(n, n_end, self.chunk)]
+    def chunks(self, n_end: int) -> list[slice]:
+        """Of no tokens one empty chunk, so that results depend on all inputs, and gradients flow, at any sizes."""
+        return [slice(i, min(i + self.chunk, n_end)) for i in range(0, max(n_end, 1), self.chunk)]
 
     def parts(self, kappa_q: Tensor, kappa_k: Tensor) -> tuple[list[slice], list[slice], int]:
         """Keys that every query sees; queries; and how far a causal query's own key lies behind it."""
         N, M = kappa_q.size(2), kappa_k.size(2)
         offset = M - N if self.causal else M
-        return self.chunks(0, offset), self.chunks(0, N), offset
+        everyones = [] if self.causal and offset == 0 else self.chunks(offset)
+        return everyones, self.chunks(N), offset
 
     def run(self, kappa_q, kappa_k, values, W, past) -> tuple[Tensor, Tensor]:
         S, sums = past, []
@@ -256,8 +258,7 @@ class _Scan:
                 S = S + self.absorb(k_m, v_m)
             else:
                 sums.append(self.read(kappa_q[:, :, n], S, W))
-        B, H, _, _ = kappa_q.shape
-        return torch.cat(sums, 2) if sums else values.new_zeros(B, H, 0, values.size(-1)), S
+        return torch.cat(sums, 2), S
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """run, with nothing but its inputs kept for backward wherever torch lets us say so."""
@@ -321,7 +322,4 @@ class _Recomputed(torch.autograd.Function):
             dk.append(d_k)
             dv.append(d_v)
 
-        def joined(parts, like):
-            return torch.cat(parts[::-1], 2) if parts else torch.zeros_like(like)
-
-        return None, joined(dq, kappa_q), joined(dk, kappa_k), joined(dv, values), None, R
+        return None, *(torch.cat(parts[::-1], 2) for parts in (dq, dk, dv)), None, R

@@ -134,10 +134,7 @@ def _second_backward(ctx, *dd_results):
         inputs = [x for x in (q, k, v, initial_state) if x is not None]
         gradients = torch.autograd.grad(results, inputs, d_results, create_graph=True)
         of = [x for x in (d_o, d_final_state, q, k, v, initial_state) if x is not None]
-        # Without queries or without keys, some gradients are constants.
-        pairs = [(d, dd) for d, dd in zip(gradients, dd_results) if d.requires_grad]
-        gradients, dd_results = zip(*pairs) if pairs else ([], [])
-        found = iter(torch.autograd.grad(gradients, of, dd_results, allow_unused=True))
+        found = iter(torch.autograd.grad(gradients, of, dd_results, allow_unused=True, materialize_grads=True))
     d_o, d_final_state, q, k, v, initial_state = (
         None if x is None else next(found) for x in (d_o, d_final_state, q, k, v, initial_state)
     )

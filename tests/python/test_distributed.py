@@ -13,6 +13,7 @@ from fastmax import reference
 from fastmax.distributed import sequence_parallel_attention
 
 SHARDS = {2: [5, 9], 3: [7, 0, 4], 4: [3, 6, 1, 5]}
+WITH_EMPTY_ONES = {2: [[0, 5], [5, 0]], 3: [[0, 4, 0], [0, 0, 3]]}
 OPTIONS = [
     {},
     {"p": 1},
@@ -53,7 +54,7 @@ def check_equal(rank, sizes, dtype, tolerance, causal, **options):
     # In bf16 two gradients of a key, each rounded, add up, and their sum is rounded.
     close = {"rtol": 2**-6 if dtype == torch.bfloat16 else 0, "atol": tolerance, "check_dtype": False}
     torch.testing.assert_close(o, truth[:, :, part], **close)
-    second = dtype == torch.float64 and min(sizes) > 0
+    second = dtype == torch.float64
     ours = torch.autograd.grad(o.double().sin().sum(), own, create_graph=second)
     true = torch.autograd.grad(truth.sin().sum(), whole, create_graph=second)
     for x, y in zip(ours, true):
@@ -71,6 +72,13 @@ def equals_one_process(rank, size):
             check_equal(rank, SHARDS[size], torch.float64, 1e-10, causal, **options)
         check_equal(rank, SHARDS[size], torch.float32, 2e-5, causal)
         check_equal(rank, SHARDS[size], torch.bfloat16, 3e-2, causal)
+
+
+def equals_one_process_with_empty_shards(rank, size):
+    for sizes in WITH_EMPTY_ONES[size]:
+        for causal in (False, True):
+            for options in ({}, {"p": 1}, {"p": 3}, {"coefficients": [1, 0.5, 0.4]}, {"method": "composite"}):
+                check_equal(rank, sizes, torch.float64, 1e-10, causal, **options)
 
 
 def equals_in_a_group_of_some(rank, size):
@@ -176,8 +184,8 @@ def run_rank(rank, size, file, work):
 @pytest.mark.parametrize(
     "size, work",
     [
-        (2, [equals_one_process]),
-        (3, [equals_one_process, refuses_on_every_rank]),
+        (2, [equals_one_process, equals_one_process_with_empty_shards]),
+        (3, [equals_one_process, equals_one_process_with_empty_shards, refuses_on_every_rank]),
         (4, [equals_one_process, sends_the_same_at_any_length, equals_in_a_group_of_some]),
     ],
     ids=["2", "3", "4"],

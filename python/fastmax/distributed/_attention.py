@@ -52,9 +52,9 @@ def sequence_parallel_attention(
       much memory: 33 times as many for 256 ranks. A ring would take P - 1 rounds, one after another.)
 
     Beside it a few integers are gathered, by which all ranks see when one is called with other arguments: every rank
-    then raises instead of waiting. The gradient is exact, and so is its gradient where every rank has tokens. As with
-    every collective, each rank must call this function and run backward through its result, in the same order, an
-    empty one included. The causal form reads its keys twice, once for S_r. It pays where the tokens of all ranks are
+    then raises instead of waiting. The gradient is exact, and so is its gradient. As with every collective, each rank
+    must call this function and run backward through its result, in the same order, an empty one included. The
+    causal form reads its keys twice, once for S_r. It pays where the tokens of all ranks are
     many more than F; below, gathering k and v would send less.
 
     Args:
