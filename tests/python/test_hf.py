@@ -12,6 +12,8 @@ from transformers import (
     BertConfig,
     BertModel,
     DynamicCache,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -83,13 +85,16 @@ def definition(module, query, key, value, mask, *, p, is_causal=None, **_):
     return o.to(query.dtype).transpose(1, 2).contiguous(), None
 
 
-for p in (1, 2):
+for p in range(1, 5):
     AttentionInterface.register(f"definition{p}", partial(definition, p=p))
     AttentionMaskInterface.register(f"definition{p}", sdpa_mask)
 
 
-@pytest.mark.parametrize("make", [llama, gpt2, bert])
-@pytest.mark.parametrize("name, judge", [("fastmax", "definition2"), ("fastmax1", "definition1")])
+ORDERS = [("fastmax", "definition2"), *((f"fastmax{p}", f"definition{p}") for p in (1, 3, 4))]
+MODELS = [(make, *order) for order in ORDERS for make in ([llama, gpt2, bert] if order in ORDERS[:2] else [llama])]
+
+
+@pytest.mark.parametrize("make, name, judge", MODELS)
 @pytest.mark.parametrize("side", ["none", "left", "right"])
 def test_models_give_the_references_numbers_and_gradients(make, name, judge, side):
     ids = inputs()
@@ -175,6 +180,16 @@ def test_the_cache_has_one_size_and_takes_a_prompt_in_parts():
     torch.testing.assert_close(last, once, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["fastmax1", "fastmax3", "fastmax4"])
+def test_the_constant_cache_holds_the_state_of_any_order(name):
+    model, (ids, mask) = llama(name), left_padded()
+    with_cache, without = (
+        model.generate(ids, attention_mask=mask, max_new_tokens=6, **options)
+        for options in ({"cache": fastmax.hf.cache(model)}, {"use_cache": False})
+    )
+    assert torch.equal(with_cache, without)
+
+
 def test_a_fastmax_model_is_saved_loaded_and_generates(tmp_path):
     model = llama("fastmax1", fastmax.hf.FastmaxForCausalLM, fastmax.hf.FastmaxConfig, fastmax_p=1)
     model.save_pretrained(tmp_path)
@@ -241,6 +256,18 @@ WRONG = {
         "a causal or an unmasked layer",
     ),
     "static cache": (lambda: llama().generate(inputs(), cache_implementation="static", max_new_tokens=4), "tokens so far"),
+    "soft cap": (lambda: llama(cls=Gemma2ForCausalLM, config=Gemma2Config, head_dim=8)(inputs()), "a sliding window"),
+    "head mask": (lambda: bert()(inputs(), head_mask=torch.ones(4)), "a model without head_mask"),
+    "normalize of no such name": (
+        lambda: llama(fastmax={"normalize": "softmax"})(inputs()),
+        "normalize 'standardize', 'l2', 'none' or 'max_norm', got 'softmax'",
+    ),
+    "normalize of all tokens at once": (lambda: llama(fastmax={"normalize": "max_norm"})(inputs()), "when causal"),
+    "dropout of no such name": (
+        lambda: llama(fastmax={"dropout": "cubic"})(inputs()),
+        "dropout 'quadratic', 'standard' or 'token', got 'cubic'",
+    ),
+    "scale below zero": (lambda: llama(fastmax={"scale": -1.0})(inputs()), "scale > 0 and finite, got -1"),
     "option": (lambda: llama(fastmax={"order": 2})(inputs()), "config.fastmax of scale, normalize and dropout, got order"),
     "order": (lambda: llama(None, fastmax.hf.FastmaxForCausalLM, fastmax.hf.FastmaxConfig, fastmax_p=5), "in 1..4, got 5"),
     "assisted decoding": (assisted, "Assisted decoding requires a cache that can be cropped"),
@@ -257,6 +284,40 @@ def test_wrong_uses_are_one_clear_error(name):
     with pytest.raises(ValueError) as error:
         call()
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["position_bias", "sliding_window", "softcap", "s_aux", "head_mask"])
+def test_what_acts_on_single_scores_is_refused(name):
+    q = torch.zeros(1, 4, 3, 8)
+    with pytest.raises(ValueError, match=f"need a model without {name} under attn_implementation='fastmax', got one that has it"):
+        AttentionInterface()["fastmax"](llama().model.layers[0].self_attn, q, q, q, None, **{name: torch.ones(4)})
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        ("l2", "need config.fastmax a dict, got str"),
+        ({"scale": "1"}, "need scale a number or None, got str"),
+        ({"normalize": 2}, "need normalize a str, got int"),
+        ({"dropout": 0.1}, "need dropout a str, got float"),
+    ],
+    ids=str,
+)
+def test_options_of_a_wrong_type(value, words):
+    for call in (lambda m: m(inputs()), lambda m: m.generate(inputs(), cache=fastmax.hf.cache(m), max_new_tokens=3)):
+        with pytest.raises(TypeError, match=words):
+            call(llama(fastmax=value))
+
+
+def test_options_of_the_config_are_those_of_the_function():
+    """Between one layer's q, k, v and its output there is nothing but the function."""
+    options = {"scale": 0.3, "normalize": "l2"}
+    q, k, v = (torch.randn(2, 4, 11, 8, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    layer = llama(fastmax=options).model.layers[0].self_attn
+    for p in range(1, 5):
+        o, _ = AttentionInterface()[f"fastmax{p}"](layer, q, k, v, None)
+        wanted = reference.attention(q, k, v, is_causal=True, p=p, **options)
+        torch.testing.assert_close(o.transpose(1, 2).double(), wanted, atol=2e-5, rtol=1e-4)
 
 
 def test_register_keeps_the_other_implementations():
