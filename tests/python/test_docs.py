@@ -47,6 +47,8 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert "only a boolean key padding mask" in reference and ":::" not in reference
     mathematics = (tmp_path / "site" / "math" / "index.html").read_text()
     assert mathematics.count("<math") > 100 and "arithmatex" not in mathematics
+    tour = (tmp_path / "site" / "tour" / "index.html").read_text()
+    assert tour.count("data:image/png;base64,") == 5 and "largest error against the definition" in tour
     # It can be read where there is no network.
     fetched = re.findall(r'(?:<script[^>]*src|<link[^>]*rel="stylesheet"[^>]*href)="(https?:[^"]*)"', mathematics + reference)
     assert not fetched
