@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from fastmax import _composite
-from fastmax._call import attend, is_transformed, step_in_place
-from fastmax._errors import need, need_type
+from fastmax._call import attend, function_options, is_transformed, step_in_place
+from fastmax._errors import need, need_one_place, need_type
 from fastmax._operators import operators
 from fastmax._state import FastmaxState
 
@@ -82,7 +82,7 @@ def scaled_dot_product_attention(
             but for `floor`.
     """
     query, key, value, shape = _tensors(query, key, value)
-    options = _function(p, scale, normalize, coefficients)
+    options = function_options(p, scale, normalize, coefficients)
     _check_call(dropout_p, is_causal, enable_gqa, query, key)
     if attn_mask is not None:
         need(key_weight is None, "attn_mask or key_weight", "both")
@@ -170,9 +170,13 @@ def attention_weights(
         need_type("key_weight", key_weight, Tensor, "a Tensor")
     if rows is not None:
         rows = _row_indices(rows).to(query.device)
-    options = {**_function(p, scale, normalize, coefficients), "causal": is_causal}
+    options = {**function_options(p, scale, normalize, coefficients), "causal": is_causal}
     if (query.is_cpu or query.is_meta) and not is_transformed():
-        a = operators.attention_weights(query, key, key_weight, rows, **options)
+        try:
+            a = operators.attention_weights(query, key, key_weight, rows, **options)
+        except NotImplementedError:
+            need_one_place(query, k=key, key_weight=key_weight)
+            raise
     else:
         a = _composite.attention_weights(query, key, key_weight, rows, **options)
     return a if len(shape) == 4 else a.reshape(*shape[:-2], *a.shape[-2:])
@@ -208,32 +212,13 @@ def _row_indices(rows: Any) -> Tensor:
     return torch.tensor([*rows], dtype=torch.int64)
 
 
-def _function(p, scale, normalize, coefficients) -> dict[str, Any]:
-    """The operators' options for f and x^ that are not at their default: on short sequences, reading them is what a call
-    costs."""
-    options = {}
-    if p != 2 or type(p) is not int:
-        need_type("p", p, int, "an int")
-        options["p"] = p
-    if scale is not None:
-        need_type("scale", scale, (float, int), "a number or None")
-        options["scale"] = scale
-    if normalize != "standardize":
-        need_type("normalize", normalize, str, "a str")
-        options["normalize"] = normalize
-    if coefficients is not None:
-        need_type("coefficients", coefficients, Sequence, "a sequence of numbers or None")
-        for c in coefficients:
-            need_type("coefficients", c, (float, int), "a sequence of numbers or None")
-        options["coefficients"] = [*coefficients]
-    return options
-
-
 def _check_call(dropout_p, is_causal, enable_gqa, query, key) -> None:
     if type(dropout_p) is not float:
         need_type("dropout_p", dropout_p, (float, int), "a number")
     if type(is_causal) is not bool:
         need_type("is_causal", is_causal, bool, "a bool")
+    if type(enable_gqa) is not bool:
+        need_type("enable_gqa", enable_gqa, bool, "a bool")
     if not enable_gqa and query.shape[1] != key.shape[1]:
         need(
             False,

@@ -1,12 +1,13 @@
 """One call of attention on tensors [B, H, N, D]: by the kernels, or composed of torch operations."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastmax import _composite
-from fastmax._errors import need
+from fastmax._errors import need, need_one_place, need_type
 from fastmax._operators import autocast, operators
 
 # Where nothing is recorded, the Python code that would record it need not be asked; nor the layers of torch.ops.
@@ -57,10 +58,36 @@ def attend(
     if key_weight is not None and key_weight.requires_grad:
         rule = "key_weight without gradient, which only method='composite' gives"
         need(not torch.is_grad_enabled(), rule, "one that requires it")
-    if records:
-        return operators.forward.default(*inputs, **options)
-    with _below_autograd():
-        return _forward(*inputs, **options)
+    try:
+        if records:
+            return operators.forward.default(*inputs, **options)
+        with _below_autograd():
+            return _forward(*inputs, **options)
+    except NotImplementedError:
+        need_one_place(q, k=k, v=v, key_weight=key_weight, initial_state=initial_state, cu_q=cu_q, cu_k=cu_k)
+        raise
+
+
+def function_options(p, scale, normalize, coefficients) -> dict[str, Any]:
+    """The operators' options for f and x^ that are not at their default: on short sequences, reading them is what a call
+    costs."""
+    options = {}
+    if p != 2 or type(p) is not int:
+        need_type("p", p, int, "an int")
+        need(1 <= p <= 4, "p in 1..4", p)
+        options["p"] = p
+    if scale is not None:
+        need_type("scale", scale, (float, int), "a number or None")
+        options["scale"] = scale
+    if normalize != "standardize":
+        need_type("normalize", normalize, str, "a str")
+        options["normalize"] = normalize
+    if coefficients is not None:
+        need_type("coefficients", coefficients, Sequence, "a sequence of numbers or None")
+        for c in coefficients:
+            need_type("coefficients", c, (float, int), "a sequence of numbers or None")
+        options["coefficients"] = [*coefficients]
+    return options
 
 
 def is_transformed() -> bool:
@@ -77,7 +104,11 @@ def step_in_place(
     with _below_views():
         q, k, v = q.unsqueeze(2), k.unsqueeze(2), v.unsqueeze(2)
         w = None if key_weight is None else key_weight.unsqueeze(1)
-        o = _step(q, k, v, state, w, **options).squeeze(2)
+        try:
+            o = _step(q, k, v, state, w, **options).squeeze(2)
+        except NotImplementedError:
+            need_one_place(q, k=k, v=v, state=state, key_weight=w)
+            raise
     if not state.is_inference():
         torch.autograd.graph.increment_version(state)
     return o

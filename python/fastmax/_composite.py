@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastmax import _features as ft
-from fastmax._errors import need
+from fastmax._errors import need, need_one_place
 
 _FLOOR = {torch.float32: 2.0**-20, torch.float64: 2.0**-49}  # src/denominator.h
 
@@ -151,6 +151,7 @@ def _check(q, k, v, key_weight, initial_state, **options) -> None:
     """The kernels' own checks, on tensors of these shapes that have next to no memory."""
     if torch.compiler.is_compiling():
         return
+    need_one_place(q, k=k, v=v, key_weight=key_weight, initial_state=initial_state)
     q, k, v = (torch.empty_strided(x.shape, (0,) * (x.dim() - 1) + (1,), dtype=x.dtype) for x in (q, k, v))
     if initial_state is not None:
         initial_state = torch.empty(initial_state.shape, dtype=initial_state.dtype)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 import fastmax
 from fastmax import _composite
+from fastmax._errors import need_one_place
 
 _NAME = "libfastmax_ops.so"
 
@@ -61,6 +62,7 @@ def _empty_state(k: Tensor, v: Tensor, cu_q: Tensor | None, p: int) -> Tensor:
 @torch.library.register_fake("fastmax::forward")
 def _(q, k, v, key_weight=None, initial_state=None, cu_q=None, cu_k=None, seed=None, *, p=2,
       coefficients=None, return_state=False, **_):  # fmt: skip
+    need_one_place(q, k=k, v=v, key_weight=key_weight, initial_state=initial_state, cu_q=cu_q, cu_k=cu_k)
     return (
         _empty_in_layout_of(q, v.size(3)),
         q.new_empty(q.shape[:3], dtype=_computed(q.dtype)),
@@ -78,11 +80,13 @@ def _(d_o, d_final_state, o, g, q, k, v, key_weight=None, initial_state=None, cu
 
 @torch.library.register_fake("fastmax::step")
 def _(q, k, v, state, key_weight=None, **_):
+    need_one_place(q, k=k, v=v, state=state, key_weight=key_weight)
     return _empty_in_layout_of(q, v.size(3))
 
 
 @torch.library.register_fake("fastmax::attention_weights")
 def _(q, k, key_weight=None, rows=None, seed=None, **_):
+    need_one_place(q, k=k, key_weight=key_weight)
     return q.new_empty([*q.shape[:2], q.size(2) if rows is None else rows.numel(), k.size(2)])
 
 

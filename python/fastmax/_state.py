@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from fastmax import _features as ft
-from fastmax._call import attend
+from fastmax._call import attend, function_options
 from fastmax._errors import need, need_type
 from fastmax._files import save_tensors
+
+_DTYPES = (torch.float32, torch.float64)
 
 
 class FastmaxState:
@@ -36,6 +38,13 @@ class FastmaxState:
         coefficients: Sequence[float] | None = None,
         count: int = 0,
     ):
+        _need_function(D, p, scale, normalize, coefficients)
+        need_type("state", tensor, Tensor, "a Tensor")
+        if not torch.compiler.is_compiling():  # which cannot trace comb of a D that it keeps open
+            rows = math.comb(D + p, p)
+            fits = tensor.dim() == 4 and tensor.size(2) == rows and tensor.size(3) >= 2
+            need(fits, f"a state of shape [B, Hkv, {rows}, E + 1] for p = {p} and D = {D}", [*tensor.shape])
+        need(tensor.dtype in _DTYPES, "a state of float32 or float64", tensor.dtype)
         self.tensor, self.D, self.E = tensor, D, tensor.size(3) - 1
         self.p, self.normalize, self.count = p, normalize, count
         no_default = p % 2 == 1 and normalize == "none" and scale is not None
@@ -60,26 +69,11 @@ class FastmaxState:
         coefficients: Sequence[float] | None = None,
     ) -> "FastmaxState":
         """No token yet. `heads` are those of keys; `dtype` is float32, or float64 for float64 tokens."""
-        for name, value, least in (
-            ("batch", batch, 0),
-            ("heads", heads, 0),
-            ("D", D, 1),
-            ("E", E, 1),
-            ("p", p, 1),
-        ):
+        _need_function(D, p, scale, normalize, coefficients)
+        for name, value, least in (("batch", batch, 0), ("heads", heads, 0), ("E", E, 1)):
             need_type(name, value, int, "an int")
             need(value >= least, f"{name} >= {least}", value)
-        need(p <= 4, "p in 1..4", p)
-        need(
-            dtype in (torch.float32, torch.float64),
-            "dtype float32 or float64 (16-bit tokens: float32)",
-            dtype,
-        )
-        need(
-            normalize in ("standardize", "l2", "none"),
-            "normalize 'standardize', 'l2' or 'none' in a state",
-            normalize,
-        )
+        need(dtype in _DTYPES, "dtype float32 or float64 (16-bit tokens: float32)", dtype)
         tensor = torch.zeros(batch, heads, math.comb(D + p, p), E + 1, dtype=dtype, device=device)
         return cls(tensor, D=D, p=p, scale=scale, normalize=normalize, coefficients=coefficients)
 
@@ -87,6 +81,8 @@ class FastmaxState:
         """Keys k [B, Hkv, M, D] and values v [B, Hkv, M, E] join, with weights [B, M]. Returns self."""
         for name, x in (("k", k), ("v", v)):
             need_type(name, x, Tensor, "a Tensor")
+        if key_weight is not None:
+            need_type("key_weight", key_weight, Tensor, "a Tensor")
         no_query = k.new_empty(*self.tensor.shape[:2], 0, self.D)
         self.tensor = self._attend(no_query, k, v, key_weight, return_state=True)[2]
         self.count += k.size(2)
@@ -109,16 +105,8 @@ class FastmaxState:
 
     def options(self) -> dict[str, Any]:
         """The operators' options that are not at their default."""
-        options: dict[str, Any] = {}
-        if self.p != 2:
-            options["p"] = self.p
-        if self._own_scale:  # of odd order, it makes denominators near zero an error
-            options["scale"] = self.scale
-        if self.normalize != "standardize":
-            options["normalize"] = self.normalize
-        if self.coefficients is not None:
-            options["coefficients"] = [*self.coefficients]
-        return options
+        # Of odd order, an own scale makes denominators near zero an error.
+        return function_options(self.p, self.scale if self._own_scale else None, self.normalize, self.coefficients)
 
     def check_function(self, p, scale, normalize, coefficients) -> None:
         """A call with this past computes what the past was made for."""
@@ -180,23 +168,21 @@ class FastmaxState:
 
     def load_state_dict(self, entries: Mapping[str, Any]) -> None:
         """Becomes the state of `state_dict()`, of any size and function."""
+        need_type("entries", entries, Mapping, "what state_dict() gives")
         wanted = ("state", "order", "D", "E", "count", "scale", "normalize")
         missing = [name for name in wanted if name not in entries]
         need(not missing, f"the entries {', '.join(wanted)}", f"none of {', '.join(missing)}")
-        tensor, p, D, E = (entries[name] for name in wanted[:4])
-        need_type("state", tensor, Tensor, "a Tensor")
-        rows = math.comb(D + p, p)
-        need(tensor.dim() == 4 and tensor.shape[2:] == (rows, E + 1), f"a state of shape [B, Hkv, {rows}, {E + 1}] for "
-             f"order {p}, D {D} and E {E}", [*tensor.shape])  # fmt: skip
+        need_type("count", entries["count"], int, "an int")
         loaded = FastmaxState(
-            tensor,
-            D=D,
-            p=p,
+            entries["state"],
+            D=entries["D"],
+            p=entries["order"],
             scale=entries["scale"],
             normalize=entries["normalize"],
             coefficients=entries.get("coefficients"),
             count=entries["count"],
         )
+        need(loaded.E == entries["E"], f"E = {loaded.E} as in state", entries["E"])
         self.__dict__.update(loaded.__dict__)
 
     def save(self, path: str | PathLike) -> None:
@@ -213,12 +199,15 @@ class FastmaxState:
     @classmethod
     def load(cls, path: str | PathLike) -> "FastmaxState":
         """What `save` wrote, or the C++ library's State::save."""
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
-        with safe_open(path, framework="pt") as file:
-            metadata, names = file.metadata() or {}, [*file.keys()]
-            need(names == ["state"], f"one tensor 'state' in {path}", names)
-            entries: dict[str, Any] = {"state": file.get_tensor("state"), **metadata}
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata, names = file.metadata() or {}, [*file.keys()]
+                need(names == ["state"], f"one tensor 'state' in {path}", names)
+                entries: dict[str, Any] = {"state": file.get_tensor("state"), **metadata}
+        except SafetensorError as wrong:
+            raise ValueError(f"fastmax: need a safetensors file, got {path}: {wrong}") from None
         for name, kind in (("order", int), ("D", int), ("E", int), ("count", int), ("scale", float)):
             if name in entries:
                 entries[name] = kind(entries[name])
@@ -234,3 +223,12 @@ class FastmaxState:
             f"FastmaxState(batch={B}, heads={H}, D={self.D}, E={self.E}, p={self.p}, count={self.count}, "
             f"normalize={self.normalize!r}, scale={self.scale:g}, dtype={self.tensor.dtype}, device={self.tensor.device})"
         )
+
+
+def _need_function(D, p, scale, normalize, coefficients) -> None:
+    need_type("D", D, int, "an int")
+    need(D >= 1, "D >= 1", D)
+    function_options(p, scale, normalize, coefficients)
+    need(normalize in ("standardize", "l2", "none"), "normalize 'standardize', 'l2' or 'none' in a state", normalize)
+    need(scale is None or 0 < scale < math.inf, "scale > 0 and finite", scale)
+    need(coefficients is None or len(coefficients) == p + 1, f"coefficients c_0 .. c_p, p + 1 = {p + 1} of them", coefficients)

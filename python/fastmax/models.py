@@ -29,6 +29,13 @@ from fastmax._state import FastmaxState
 
 _EMBEDDING_SPREAD = 0.02
 _HIDDEN = 128  # of the classifier
+_WORDS = {
+    "attention": ("softmax", "fastmax1", "fastmax2", "fastmax3", "fastmax4"),
+    "normalize": ("standardize", "l2", "none", "max_norm"),
+    "attention_dropout_mode": ("quadratic", "standard", "token"),
+    "positions": ("learned", "sinusoidal", "rotary", "none"),
+    "pool": ("tokens", "padded"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +63,23 @@ class Config:
     pairs: bool = False  # of a classifier: an answer is about two sequences that follow each other
 
     def __post_init__(self):
-        names = ["softmax", "fastmax1", "fastmax2", "fastmax3", "fastmax4"]
-        need(self.attention in names, f"attention one of {', '.join(names)}", repr(self.attention))
-        for name in ("layers", "heads", "dim", "mlp", "vocabulary", "length"):
+        least = {**dict.fromkeys(("layers", "heads", "dim", "mlp", "vocabulary", "length"), 1),
+                 **dict.fromkeys(("convolution", "values", "classes"), 0)}  # fmt: skip
+        for name, smallest in least.items():
             need_type(name, getattr(self, name), int, "an int")
-            need(getattr(self, name) >= 1, f"{name} >= 1", getattr(self, name))
+            need(getattr(self, name) >= smallest, f"{name} >= {smallest}", getattr(self, name))
+        for name in ("dropout", "attention_dropout"):
+            need_type(name, getattr(self, name), (float, int), "a number")
+            need(0 <= getattr(self, name) < 1, f"{name} in [0, 1)", getattr(self, name))
+        for name, allowed in _WORDS.items():
+            need(getattr(self, name) in allowed, f"{name} one of {', '.join(allowed)}", repr(getattr(self, name)))
+        try:
+            good = self.scale in ("default", "1/sqrt(D)", "1/D") or 0 < float(self.scale) < math.inf
+        except (TypeError, ValueError):
+            good = False
+        need(good, "scale 'default', '1/sqrt(D)', '1/D' or a number > 0", repr(self.scale))
         need(not self.pairs or self.classes > 0, "classes > 0 with pairs", self.classes)
         need(self.dim % self.heads == 0, f"dim a multiple of heads = {self.heads}", self.dim)
-        positions = ["learned", "sinusoidal", "rotary", "none"]
-        need(self.positions in positions, f"positions one of {', '.join(positions)}", repr(self.positions))
         even = self.positions != "rotary" or self.head_size % 2 == 0
         need(even, "an even head size dim / heads for rotary positions", self.head_size)
 
@@ -272,10 +287,12 @@ class Transformer(nn.Module):
         return self.head(self.norm(x[:, -1]))
 
     def _embedded(self, tokens: Tensor, first: int) -> Tensor:
+        need_type("tokens", tokens, Tensor, "a Tensor")
         if self.config.values > 0:
             fits = tokens.dim() == 3 and tokens.size(2) == self.config.values
             need(fits, f"tokens [B, N, {self.config.values}]", list(tokens.shape))
         else:
+            need(tokens.dtype in (torch.int64, torch.int32), "tokens of int64 or int32, ids", tokens.dtype)
             need(tokens.dim() == 2, "tokens of 2 dimensions [B, N]", tokens.dim())
         end = first + tokens.size(1)
         need(end <= self.config.length, f"at most length = {self.config.length} tokens", end)

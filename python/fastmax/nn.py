@@ -68,7 +68,8 @@ class MultiheadAttention(nn.Module):
         dropout_mode: str = "quadratic",
     ):
         super().__init__()
-        for name, size in (("embed_dim", embed_dim), ("num_heads", num_heads), ("p", p)):
+        kdim, vdim = (embed_dim if size is None else size for size in (kdim, vdim))
+        for name, size in (("embed_dim", embed_dim), ("num_heads", num_heads), ("kdim", kdim), ("vdim", vdim), ("p", p)):
             need_type(name, size, int, "an int")
             need(size >= 1, f"{name} >= 1", size)
         need(embed_dim % num_heads == 0, f"embed_dim a multiple of num_heads = {num_heads}", embed_dim)
@@ -81,9 +82,9 @@ class MultiheadAttention(nn.Module):
             ft.default_scale(p, embed_dim // num_heads, normalize)  # an error where there is none
         else:
             need_type("scale", scale, (float, int), "a number or None")
+            need(0 < scale < float("inf"), "scale > 0 and finite", scale)
         self.embed_dim, self.num_heads, self.head_dim = embed_dim, num_heads, embed_dim // num_heads
-        self.kdim = embed_dim if kdim is None else kdim
-        self.vdim = embed_dim if vdim is None else vdim
+        self.kdim, self.vdim = kdim, vdim
         self.dropout, self.batch_first, self.add_zero_attn = float(dropout), batch_first, add_zero_attn
         self.p, self.scale, self.normalize, self.dropout_mode = p, scale, normalize, dropout_mode
 

@@ -1,11 +1,13 @@
 """Causal Fastmax in the calling convention of flash-linear-attention: tokens before heads, states as plain tensors."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastmax._attention import scaled_dot_product_attention
+from fastmax._call import function_options
 from fastmax._errors import need, need_type
 from fastmax._state import FastmaxState
 
@@ -48,7 +50,10 @@ def chunk_fastmax(
     past = None
     if initial_state is not None:
         need_type("initial_state", initial_state, Tensor, "a Tensor (FastmaxState.tensor)")
-        need(initial_state.dim() == 4, "initial_state of 4 dimensions [S, H, F, V + 1]", initial_state.dim())
+        function_options(p, scale, normalize, None)
+        wanted = (math.comb(q.size(3) + p, p), v.size(3) + 1)
+        need(initial_state.dim() == 4 and initial_state.shape[2:] == wanted, f"initial_state of shape [S, Hkv, {wanted[0]}, "
+             f"{wanted[1]}]", [*initial_state.shape])  # fmt: skip
         past = FastmaxState(initial_state, D=q.size(3), **options)
     if cu_seqlens is not None:
         need_type("cu_seqlens", cu_seqlens, Tensor, "a Tensor")

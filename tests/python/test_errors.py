@@ -43,9 +43,20 @@ CALLS = [
     ({"key": X[:, :2], "value": X[:, :2]}, ValueError, "as many key heads as query heads, or enable_gqa=True, got 2 and 4"),
     ({"key": X[:, :3], "value": X[:, :3], "enable_gqa": True}, ValueError, "q.H a multiple of k.H, got 4 and 3"),
     ({"key": X[:, :2], "enable_gqa": True}, ValueError, "v.H == k.H, got 4 and 2"),
+    ({"enable_gqa": 1}, TypeError, "enable_gqa a bool, got int"),
+    # devices and layouts
+    ({"query": X.to("meta")}, ValueError, "k on q's device meta, got cpu"),
+    ({"key": X.to("meta")}, ValueError, "k on q's device cpu, got meta"),
+    ({"value": X.to("meta")}, ValueError, "v on q's device cpu, got meta"),
+    ({"key_weight": W.to("meta")}, ValueError, "key_weight on q's device cpu, got meta"),
+    ({"attn_mask": torch.ones(5, device="meta").bool()}, ValueError, "key_weight on q's device cpu, got meta"),
+    ({"initial_state": state(device="meta")}, ValueError, "initial_state on q's device cpu, got meta"),
+    ({"query": X.to_sparse()}, ValueError, "q dense, got torch.sparse_coo"),
+    ({"value": X.to_sparse()}, ValueError, "v dense, got torch.sparse_coo"),
     # p, scale, normalize, coefficients, floor, method
     ({"p": 0}, ValueError, "p in 1..4, got 0"),
     ({"p": 5}, ValueError, "p in 1..4, got 5"),
+    ({"p": 10**30}, ValueError, "p in 1..4, got 1000000000000000000000000000000"),
     ({"p": 2.0}, TypeError, "p an int, got float"),
     ({"p": True}, TypeError, "p an int, got bool"),
     ({"p": "2"}, TypeError, "p an int, got str"),
@@ -129,13 +140,13 @@ def check(call, kind, text):
     assert error.type is kind
 
 
+@pytest.mark.parametrize("method", ["auto", "composite"])
 @pytest.mark.parametrize("arguments, kind, text", CALLS, ids=[f"{[*a]}: {t}" for a, _, t in CALLS])
-def test_wrong_calls(arguments, kind, text):
-    check(
-        lambda: fastmax.scaled_dot_product_attention(**{"query": X, "key": X, "value": X, **arguments}),
-        kind,
-        text,
-    )
+def test_wrong_calls(arguments, kind, text, method):
+    if method == "composite" and ("method" in arguments or "without gradient" in text):
+        pytest.skip("of the kernels only")
+    arguments = {"query": X, "key": X, "value": X, "method": method, **arguments}
+    check(lambda: fastmax.scaled_dot_product_attention(**arguments), kind, text)
 
 
 PACKED_CALLS = [
@@ -168,6 +179,10 @@ OTHERS = [
     (lambda: fastmax.step(ONE.double(), ONE, ONE, state()), ValueError, "k of dtype Double, got Float"),
     (lambda: fastmax.step(ONE, ONE, ONE, state(dtype=torch.float64)), ValueError, "state of dtype Float, got Double"),
     (lambda: fastmax.step(ONE, ONE, ONE, state(), W), ValueError, "key_weight of 1 dimension [B], got 2"),
+    (lambda: fastmax.step(ONE, ONE, ONE, state(device="meta")), ValueError, "state on q's device cpu, got meta"),
+    (lambda: fastmax.step(ONE, ONE.to_sparse(), ONE, state()), ValueError, "k dense, got torch.sparse_coo"),
+    (lambda: fastmax.attention_weights(X, X.to("meta")), ValueError, "k on q's device cpu, got meta"),
+    (lambda: fastmax.attention_weights(X, X, enable_gqa="x"), TypeError, "enable_gqa a bool, got str"),
     (lambda: fastmax.attention_weights(X, X, rows=[5]), ValueError, "rows in 0 .. q.N - 1, got 5 of 5"),
     (lambda: fastmax.attention_weights(X, X, rows=[-1]), ValueError, "rows in 0 .. q.N - 1, got -1 of 5"),
     (lambda: fastmax.attention_weights(X, X, rows=[0.5]), TypeError, "rows a sequence of ints or None, got float"),
@@ -181,19 +196,38 @@ OTHERS = [
     (lambda: state(dtype=torch.bfloat16), ValueError, "dtype float32 or float64"),
     (lambda: state(normalize="max_norm"), ValueError, "normalize 'standardize', 'l2' or 'none' in a state, got max_norm"),
     (lambda: state(normalize="none", p=1), ValueError, "an explicit scale for odd p"),
+    (lambda: state(scale=-1.0), ValueError, "scale > 0 and finite, got -1"),
+    (lambda: state(scale="1"), TypeError, "scale a number or None, got str"),
+    (lambda: state(coefficients="111"), TypeError, "coefficients a sequence of numbers or None, got str"),
+    (lambda: state(coefficients=[1]), ValueError, "coefficients c_0 .. c_p, p + 1 = 3 of them, got [1]"),
+    (lambda: FastmaxState(None, D=8), TypeError, "state a Tensor, got NoneType"),
+    (lambda: FastmaxState(X, D=8), ValueError, "a state of shape [B, Hkv, 45, E + 1] for p = 2 and D = 8, got [2, 4, 5, 8]"),
+    (lambda: FastmaxState(X[0], D=8), ValueError, "a state of shape [B, Hkv, 45, E + 1] for p = 2 and D = 8, got [4, 5, 8]"),
+    (lambda: FastmaxState(state().tensor, D=8, p=7), ValueError, "p in 1..4, got 7"),
+    (lambda: FastmaxState(state().tensor, D="8"), TypeError, "D an int, got str"),
+    (lambda: FastmaxState(state().tensor.half(), D=8), ValueError, "a state of float32 or float64, got torch.float16"),
     (lambda: state() + state(p=1), ValueError, "states of one p, scale, normalize and coefficients to add"),
     (lambda: state() + FastmaxState.zeros(1, 4, 8, 8), ValueError, "states of one size to add"),
     (lambda: state() + state(dtype=torch.float64), ValueError, "states of one dtype to add"),
     (lambda: state().update(X, None), TypeError, "v a Tensor, got NoneType"),
     (lambda: state().query([1.0]), TypeError, "q a Tensor, got list"),
     (lambda: state().update(X, X, W.clone().requires_grad_()), ValueError, "key_weight without gradient"),
+    (lambda: state().update(X, X, [1.0]), TypeError, "key_weight a Tensor, got list"),
     (lambda: state().update(X[0], X), ValueError, "k of 4 dimensions [B, Hkv, M, D], got 3"),
     (lambda: state().update(X, X[..., :3]), ValueError, "E == v.D, got 8 and 3"),
     (lambda: state().update(X[:, :2], X[:, :2]), ValueError, "H == k.H"),
     (lambda: state().query(X[..., :3]), ValueError, "k.D == q.D, got 8 and 3"),
     (lambda: state().query(X.double()), ValueError, "initial_state of dtype Double, got Float"),
     (lambda: state().load_state_dict({}), ValueError, "the entries state, order, D, E, count, scale, normalize"),
-    (lambda: state().load_state_dict({**state().state_dict(), "order": 3}), ValueError, "a state of shape [B, Hkv, 165, 9]"),
+    (lambda: state().load_state_dict({**state().state_dict(), "order": 3}), ValueError, "a state of shape [B, Hkv, 165, E + 1]"),
+    (lambda: state().load_state_dict({**state().state_dict(), "order": -1}), ValueError, "p in 1..4, got -1"),
+    (lambda: state().load_state_dict({**state().state_dict(), "D": 8.0}), TypeError, "D an int, got float"),
+    (lambda: state().load_state_dict({**state().state_dict(), "E": 7}), ValueError, "E = 8 as in state, got 7"),
+    (lambda: state().load_state_dict({**state().state_dict(), "count": None}), TypeError, "count an int, got NoneType"),
+    (lambda: state().load_state_dict({**state().state_dict(), "scale": "x"}), TypeError, "scale a number or None, got str"),
+    (lambda: state().load_state_dict({**state().state_dict(), "normalize": "x"}), ValueError, "in a state, got x"),
+    (lambda: state().load_state_dict(None), TypeError, "entries what state_dict() gives, got NoneType"),
+    (lambda: FastmaxState.load(__file__), ValueError, "a safetensors file, got"),
 ]  # fmt: skip
 
 

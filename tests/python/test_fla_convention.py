@@ -75,16 +75,17 @@ def test_packed_sequences_have_a_state_each():
         ({"v": torch.zeros(2, 9, 3)}, ValueError, "v of 4 dimensions [B, T, H, channels], got 3"),
         ({"k": torch.zeros(2, 8, 2, 5)}, ValueError, "k of q's 9 tokens (T comes before H), got 8"),
         ({"output_final_state": 1}, TypeError, "output_final_state a bool"),
-        ({"initial_state": torch.zeros(2, 2, 5)}, ValueError, "initial_state of 4 dimensions"),
+        ({"initial_state": torch.zeros(2, 2, 5)}, ValueError, "initial_state of shape [S, Hkv, 21, 4], got [2, 2, 5]"),
         ({"initial_state": fastmax.FastmaxState.zeros(2, 2, 5, 3)}, TypeError, "initial_state a Tensor"),
-        ({"initial_state": torch.zeros(2, 2, 20, 4).double()}, ValueError, "initial_state"),
+        ({"initial_state": torch.zeros(2, 2, 20, 4).double()}, ValueError, "initial_state of shape [S, Hkv, 21, 4]"),
+        ({"initial_state": torch.zeros(2, 2, 21, 4).half()}, ValueError, "a state of float32 or float64, got torch.float16"),
         ({"cu_seqlens": [0, 9]}, TypeError, "cu_seqlens a Tensor, got list"),
         ({"cu_seqlens": torch.zeros(3)}, ValueError, "cu_seqlens int32 or int64, got torch.float32"),
         ({"cu_seqlens": torch.tensor([0, 9])}, ValueError, "got 2"),
         ({"p": 7}, ValueError, "p in 1..4, got 7"),
         ({"scale": "1"}, TypeError, "scale a number or None"),
     ],
-    ids=str,
+    ids=lambda x: x if isinstance(x, str) else "",
 )
 def test_wrong_calls(change, kind, text):
     arguments = dict(zip("qkv", inputs()))

@@ -218,6 +218,9 @@ X = normal(2, 6, 8)
 BAD = [
     (lambda: MHA(8, 3), ValueError, "embed_dim a multiple of num_heads = 3, got 8"),
     (lambda: MHA(8.0, 2), TypeError, "embed_dim an int"),
+    (lambda: MHA(8, 2, kdim=0), ValueError, "kdim >= 1, got 0"),
+    (lambda: MHA(8, 2, vdim=4.0), TypeError, "vdim an int, got float"),
+    (lambda: MHA(8, 2, scale=-1.0), ValueError, "scale > 0 and finite, got -1.0"),
     (lambda: MHA(8, 0), ValueError, "num_heads >= 1, got 0"),
     (lambda: MHA(8, 2, dropout=1.0), ValueError, "dropout in [0, 1), got 1.0"),
     (lambda: MHA(8, 2, p=5), ValueError, "p in 1..4, got 5"),

@@ -8,8 +8,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fastmax import _features as ft
-from fastmax._attention import _check_call, _function, _tensors
-from fastmax._call import attend
+from fastmax._attention import _check_call, _tensors
+from fastmax._call import attend, function_options
 from fastmax._composite import floor_is_error, need_denominators
 from fastmax._errors import need, need_type
 from fastmax.distributed._exchange import Sum, SumOfOthers, agree
@@ -112,7 +112,7 @@ def _device(q: Any, group: dist.ProcessGroup) -> torch.device:
 
 def _arguments(q, k, v, is_causal, scale, enable_gqa, p, normalize, key_weight, method, coefficients, floor):
     q, k, v, shape = _tensors(q, k, v)
-    options = _function(p, scale, normalize, coefficients)
+    options = function_options(p, scale, normalize, coefficients)
     _check_call(0.0, is_causal, enable_gqa, q, k)
     for name, value, allowed in (("normalize", normalize, _NORMALIZE), ("method", method, _METHODS), ("floor", floor, _FLOORS)):
         need_type(name, value, str, "a str")
