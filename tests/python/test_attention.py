@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import fastmax
@@ -257,6 +258,22 @@ def test_gradients_of_gradients(causal, method):
     assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
 
 
+@pytest.mark.parametrize("method", ["auto", "composite"])
+@pytest.mark.parametrize("function", [{}, {"p": 1}, {"p": 3}, {"normalize": "l2"}], ids=str)
+def test_gradients_of_gradients_flow_through_states(function, method):
+    q, k, v = make_inputs(B=1, H=2, Hkv=1, N=4, M=4, D=3, E=2, requires_grad=True)
+    past = fastmax.FastmaxState.zeros(1, 1, 3, 2, dtype=torch.float64, **function).update(normal(1, 1, 6, 3), normal(1, 1, 6, 2))
+
+    def call(q, k, v, tensor):
+        state = fastmax.FastmaxState(tensor, D=3, **function)
+        o, state = sdpa(q, k, v, is_causal=True, enable_gqa=True, initial_state=state, return_state=True, method=method, **function)
+        return o, state.tensor
+
+    inputs = (q, k, v, past.tensor.requires_grad_())
+    assert torch.autograd.gradcheck(call, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(call, inputs, fast_mode=True)
+
+
 def test_composite_gives_the_gradient_of_key_weights():
     q, k, v = make_inputs(B=1, Hkv=4)
     weight = torch.rand(1, 12, dtype=torch.float64).requires_grad_()
@@ -279,6 +296,31 @@ def test_composite_keeps_no_features_for_backward():
     with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
         sdpa(q, k, v, is_causal=True, method="composite")
     assert saved < 20 * N * D
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers in one tensor that an operation made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for x in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(x, torch.Tensor):
+                self.numbers = max(self.numbers, x.numel())
+        return result
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_features_of_the_composite_path_exist_one_chunk_at_a_time(causal):
+    """F = 153 of D = 16; chunks of 64 tokens. The same largest tensor at any length but for what is as long as q."""
+    D, largest = 16, {}
+    for N in (512, 4096):
+        inputs = make_inputs(B=1, H=1, Hkv=1, N=N, M=N, D=D, E=D, dtype=torch.float32, requires_grad=True)
+        with Largest() as mode:
+            sdpa(*inputs, is_causal=causal, method="composite").sum().backward()
+        largest[N] = mode.numbers
+    assert largest[512] <= 64 * 153 and largest[4096] <= 4096 * (D + 1)
 
 
 def test_func_transforms():
@@ -359,14 +401,26 @@ def test_export_inference_meta_and_deterministic():
 
     expected = sdpa(q, k, v, is_causal=True)
     assert torch.equal(torch.export.export(Attention(), (q, k, v)).module()(q, k, v), expected)
+    tokens = make_inputs(Hkv=4, M=9)
+    free = {0: torch.export.Dim("B", min=1, max=64), 2: torch.export.Dim("N", min=2, max=4096)}
+    longer = make_inputs(B=3, Hkv=4, N=31, M=31)
+    for strict in (True, False):
+        exported = torch.export.export(Attention(), tokens, dynamic_shapes=(free,) * 3, strict=strict)
+        assert torch.equal(exported.module()(*longer), sdpa(*longer, is_causal=True))
     with torch.inference_mode():
         assert torch.equal(sdpa(q, k, v, is_causal=True), expected)
     for method in ("auto", "composite"):
         o = sdpa(*(x.to("meta") for x in (q, k, v)), p=1, scale=0.1, method=method)
         assert o.is_meta and o.shape == (2, 4, 9, 3)
-    torch.use_deterministic_algorithms(True)
+    leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+    torch.use_deterministic_algorithms(True)  # whatever may give other bits next time is an error then
     try:
         assert torch.equal(sdpa(q, k, v, is_causal=True), expected)
+        for method in ("auto", "composite"):
+            once, again = (
+                torch.autograd.grad(sdpa(*leaves, is_causal=True, method=method).sin().sum(), leaves) for _ in range(2)
+            )
+            assert all(torch.equal(x, y) for x, y in zip(once, again))
     finally:
         torch.use_deterministic_algorithms(False)
 

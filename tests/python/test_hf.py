@@ -129,10 +129,20 @@ def test_padding_changes_no_number(side):
     torch.testing.assert_close(o, model(ids).logits, atol=2e-5, rtol=1e-4)
 
 
-def test_cross_attention_gives_the_references_numbers():
+@pytest.mark.parametrize("name, judge", ORDERS[:2])
+def test_cross_attention_gives_the_references_numbers_and_gradients(name, judge):
     features = torch.randn(2, 8, 24, generator=torch.Generator().manual_seed(1))
-    o, wanted = (whisper(name)(features, decoder_input_ids=inputs()).logits for name in ("fastmax", "definition2"))
+
+    def run(model):
+        o = model(features, decoder_input_ids=inputs()).logits
+        o.square().sum().backward()
+        of_cross = model.model.decoder.layers[0].encoder_attn
+        return o.detach(), [x.grad for x in of_cross.parameters()]
+
+    (o, grads), (wanted, wanted_grads) = run(whisper(name)), run(whisper(judge))
     torch.testing.assert_close(o, wanted, atol=2e-5, rtol=1e-4)
+    for a, b in zip(grads, wanted_grads):
+        torch.testing.assert_close(a, b, atol=1e-4 * max(1.0, b.abs().max().item()), rtol=1e-3)
 
 
 def left_padded():
@@ -178,6 +188,10 @@ def test_the_cache_has_one_size_and_takes_a_prompt_in_parts():
     assert sizes[1024] == sizes[65536] == 2 * 45 * 9 * 4  # Hkv (D + 1)(D + 2) / 2 (E + 1) floats, D = E = 8
     once = model(ids, cache=fastmax.hf.cache(model), logits_to_keep=1).logits
     torch.testing.assert_close(last, once, atol=1e-4, rtol=1e-3)
+    longer = torch.cat([ids, last[:, 0].argmax(-1, keepdim=True)], 1)
+    o = model.generate(longer, attention_mask=torch.ones_like(longer), cache=whole, max_new_tokens=4)
+    assert o.shape == (1, 65541) and whole.get_seq_length() == 65540  # the last token written has not been read
+    assert sum(layer.nbytes for layer in whole.layers) == sizes[1024]
 
 
 @pytest.mark.parametrize("name", ["fastmax1", "fastmax3", "fastmax4"])

@@ -172,6 +172,15 @@ def test_opcheck_of_backward_step_and_weights():
     )
 
 
+def test_opcheck_of_a_plan_and_of_every_operator():
+    """Those that take tensors are checked above and here; a new one is to join them."""
+    q, k, v = make_inputs((2, 4, 2, 5, 5, 4, 3))
+    torch.library.opcheck(ops.plan.default, (q, k, v), {"p": 1}, test_utils=("test_schema", "test_faketensor"))
+    names = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("fastmax::")}
+    of_tensors = {"forward", "backward", "step", "attention_weights", "plan"}
+    assert names == {f"fastmax::{name}" for name in of_tensors | {"build", "targets"}}
+
+
 def test_outputs_lie_in_memory_as_q_does():
     qkv = torch.randn(2, 10, 3, 4, 8)
     q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))
