@@ -1,11 +1,13 @@
 """torch.ops.fastmax against the definition in plain torch, and against PyTorch's own checks of operators."""
 
 import itertools
+import re
+import subprocess
 
 import pytest
 import torch
 
-import fastmax  # noqa: F401  loads the operators
+from fastmax._operators import _find_library
 
 ops = torch.ops.fastmax
 
@@ -179,6 +181,15 @@ def test_opcheck_of_a_plan_and_of_every_operator():
     names = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("fastmax::")}
     of_tensors = {"forward", "backward", "step", "attention_weights", "plan"}
     assert names == {f"fastmax::{name}" for name in of_tensors | {"build", "targets"}}
+
+
+def test_the_library_calls_nothing_of_torch_but_its_stable_abi():
+    """One file for every PyTorch from 2.10 on: C functions, whose names are promised, and no C++ of torch's."""
+    listing = subprocess.run(["nm", "-D", "-C", "--undefined-only", _find_library()], capture_output=True, text=True, check=True)
+    names = [line.split(None, 1)[1] for line in listing.stdout.splitlines()]
+    torchs = [name for name in names if re.search("torch|c10|at::|caffe", name)]
+    assert len(torchs) > 10
+    assert not [name for name in torchs if not re.match("(aoti_)?torch_[a-z0-9_]+$", name)]
 
 
 def test_outputs_lie_in_memory_as_q_does():

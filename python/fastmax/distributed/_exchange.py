@@ -5,7 +5,6 @@ Each is linear, and its transpose is of the same kind, so backward applies the o
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 
 class Sum(torch.autograd.Function):
