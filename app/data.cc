@@ -15,6 +15,8 @@
 #include "app/listops_task.h"
 #include "app/made_set.h"
 #include "app/names.h"
+#include "app/pathfinder_task.h"
+#include "app/recipe_check.h"
 #include "app/recipe_options.h"
 #include "app/table.h"
 
@@ -56,17 +58,21 @@ void list(const DataOptions& options) {
   const fs::path place = data_folder(options.data_dir);
   nlohmann::ordered_json sets = nlohmann::ordered_json::array();
   Table table({{"data", Align::kLeft}, {"state", Align::kLeft}, {"comes from", Align::kLeft}});
-  for (const std::string variant : {"lra", "short"}) {
-    const fs::path folder = listops_folder(place, variant);
+  const auto variant = [&](const std::string& task, const std::string& name, const fs::path& folder,
+                           const std::string& flag) {
     const bool there = fs::exists(folder / kDescription);
-    const std::string how =
-        std::string("fastmax data make listops") + (variant == "short" ? " --short" : "");
-    sets.push_back({{"task", "listops"},
-                    {"variant", variant},
+    const std::string how = "fastmax data make " + task + flag;
+    sets.push_back({{"task", task},
+                    {"variant", name},
                     {"folder", folder.string()},
                     {"there", there},
                     {"from", how}});
-    table.row({"listops (" + variant + ")", there ? folder.string() : "not made yet", how});
+    table.row({task + " (" + name + ")", there ? folder.string() : "not made yet", how});
+  };
+  variant("listops", "lra", listops_folder(place, "lra"), "");
+  variant("listops", "short", listops_folder(place, "short"), " --short");
+  for (const std::string& name : variants_of("pathfinder")) {
+    variant("pathfinder", name, pathfinder_folder(place, name), name == "hard" ? "" : " --" + name);
   }
   for (const DataSet& set : data_sets()) {
     const fs::path folder = place / set.task;

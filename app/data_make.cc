@@ -14,10 +14,13 @@
 #include "app/listops_data.h"
 #include "app/listops_task.h"
 #include "app/names.h"
+#include "app/pathfinder_data.h"
+#include "app/pathfinder_task.h"
 #include "app/progress.h"
 #include "app/recall_data.h"
 #include "app/recall_task.h"
 #include "app/recipe_options.h"
+#include "app/signals.h"
 #include "app/table.h"
 
 namespace fastmax::app {
@@ -26,11 +29,11 @@ namespace {
 
 struct MakeOptions {
   std::string task, data_dir;
-  bool short_variant = false, json = false;
+  bool short_variant = false, inter = false, easy = false, json = false;
   // What the command line leaves at -1 takes the task's own value.
   int max_depth = -1, max_args = -1, min_length = -1, max_length = -1;
   std::int64_t length = 0, pairs = 0, keys = 0;
-  std::int64_t train = -1, val = -1, test = -1;
+  std::int64_t train = -1, val = -1, test = -1, pictures = pathfinder::kArenasPictures;
   std::uint64_t seed = 0;
 };
 
@@ -43,6 +46,16 @@ std::string percent(double share) {
   char buffer[32];
   std::snprintf(buffer, sizeof buffer, "%.1f %%", 100 * share);
   return buffer;
+}
+
+// Shows how far it is, and stops on request.
+std::function<void(std::int64_t)> watched(Progress& progress) {
+  return [&progress](std::int64_t done) {
+    progress.update(done, "");
+    if (const int signal = StopRequest::pending()) {
+      throw Interrupted(signal, "stopped, nothing is left of what was made");
+    }
+  };
 }
 
 void print_listops(const nlohmann::ordered_json& s) {
@@ -82,8 +95,7 @@ nlohmann::ordered_json make_listops(const MakeOptions& options) {
   const fs::path folder =
       listops_folder(data_folder(options.data_dir), options.short_variant ? "short" : "lra");
   Progress progress("listops", "trees", mine.train + mine.val + mine.test);
-  auto description =
-      listops::make(mine, folder, [&](std::int64_t done) { progress.update(done, ""); });
+  auto description = listops::make(mine, folder, watched(progress));
   description["folder"] = folder.string();
   return description;
 }
@@ -102,10 +114,32 @@ nlohmann::ordered_json make_recall(const MakeOptions& options) {
   take(counts.test, options.test);
   const fs::path folder = data_folder(options.data_dir) / options.task;
   Progress progress(options.task, "sequences", counts.train + counts.val + counts.test);
-  auto description = recall::make(mine, options.seed, counts, folder,
-                                  [&](std::int64_t done) { progress.update(done, ""); });
+  auto description = recall::make(mine, options.seed, counts, folder, watched(progress));
   description["folder"] = folder.string();
   return description;
+}
+
+nlohmann::ordered_json make_pathfinder(const MakeOptions& options) {
+  if (options.inter && options.easy) throw UsageError("expected --inter or --easy, got both");
+  const std::string variant = options.inter ? "inter" : options.easy ? "easy" : "hard";
+  const fs::path folder = pathfinder_folder(data_folder(options.data_dir), variant);
+  Progress progress("pathfinder", "pictures", options.pictures);
+  auto description = pathfinder::make(pathfinder::variant(variant), options.seed, options.pictures,
+                                      folder, watched(progress));
+  description["folder"] = folder.string();
+  return description;
+}
+
+void print_pathfinder(const nlohmann::ordered_json& s) {
+  Table table({{"", Align::kLeft}, {"", Align::kLeft}});
+  table.row({"pictures", s.at("pictures").dump()});
+  table.row({"grey levels: mean, deviation",
+             text(short_number(s.at("mean")), ", ", short_number(s.at("deviation")))});
+  table.row({"pixels that are 0, that are at least 200",
+             text(percent(s.at("black")), ", ", percent(s.at("bright")))});
+  table.row({"pictures with both discs on one path", percent(s.at("connected"))});
+  table.row({"pairs of paths that became whole", percent(s.at("accepted"))});
+  std::cout << table.terminal(colour_wanted(1));
 }
 
 void print_recall(const nlohmann::ordered_json& statistics) {
@@ -141,13 +175,17 @@ void make(const MakeOptions& options, const CLI::App& command) {
                      " is downloaded: fastmax data fetch " + options.task);
   }
   refuse_options_of_others(command, options.task);
-  const bool recall = is_recall(options.task);
-  const auto description = recall ? make_recall(options) : make_listops(options);
+  const bool recall = is_recall(options.task), pathfinder = options.task == "pathfinder";
+  const auto description = recall       ? make_recall(options)
+                           : pathfinder ? make_pathfinder(options)
+                                        : make_listops(options);
   if (options.json) {
     std::cout << description.dump(2) << "\n";
     return;
   }
-  (recall ? print_recall : print_listops)(description.at("statistics"));
+  (recall       ? print_recall
+   : pathfinder ? print_pathfinder
+                : print_listops)(description.at("statistics"));
   std::cout << "in " << description.at("folder").get<std::string>() << "\n";
 }
 
@@ -156,17 +194,25 @@ void make(const MakeOptions& options, const CLI::App& command) {
 void add_data_make(CLI::App& data) {
   auto options = std::make_shared<MakeOptions>();
   CLI::App* making = data.add_subcommand("make", "make a data set with the built-in generator");
-  making->add_option("TASK", options->task, "listops, mqar or needle")->required();
+  making->add_option("TASK", options->task, "listops, pathfinder, mqar or needle")->required();
   auto& o = *options;
-  const auto count = CLI::Range(std::int64_t{1}, std::int64_t{100'000'000});
-  making->add_option("--train", o.train, "training examples")->check(count);
-  making->add_option("--val", o.val, "validation examples")->check(count);
-  making->add_option("--test", o.test, "test examples")->check(count);
   making->add_option("--seed", o.seed, "another seed, other examples");
   add_data_dir(*making, o.data_dir);
   making->add_flag("--json", o.json, "print one JSON document");
 
   const auto of = [&](const std::string& tasks, CLI::Option* option) { option->group(tasks); };
+  const auto count = CLI::Range(std::int64_t{1}, std::int64_t{100'000'000});
+  const std::string with_parts = "listops, mqar, needle";
+  of(with_parts, making->add_option("--train", o.train, "training examples")->check(count));
+  of(with_parts, making->add_option("--val", o.val, "validation examples")->check(count));
+  of(with_parts, making->add_option("--test", o.test, "test examples")->check(count));
+  of("pathfinder", making
+                       ->add_option("--pictures", o.pictures,
+                                    "how many, of which a tenth for validation and one for "
+                                    "testing (default: 200000)")
+                       ->check(count));
+  of("pathfinder", making->add_flag("--inter", o.inter, "paths of 9 dashes (default: 14)"));
+  of("pathfinder", making->add_flag("--easy", o.easy, "paths of 6 dashes"));
   of("listops", making->add_flag("--short", o.short_variant,
                                  "9 to 64 tokens, learnt in minutes (default: the Arena's, 501 to "
                                  "1999)"));

@@ -6,10 +6,9 @@
 #include "app/download.h"
 #include "app/error.h"
 #include "app/files.h"
-#include "app/lock.h"
 #include "app/progress.h"
+#include "app/set_folder.h"
 #include "app/sha256.h"
-#include "app/signals.h"
 #include "app/table.h"
 
 namespace fastmax::app {
@@ -95,53 +94,47 @@ void unpack_all(const DataSet& set, const std::vector<fs::path>& archives, const
   }
 }
 
-}  // namespace
-
-nlohmann::ordered_json fetch(const DataSet& set, const fs::path& data_folder,
-                             const FetchOptions& options) {
-  const fs::path folder = data_folder / set.task, downloads = data_folder / "downloads";
-  const auto known = [&] {
-    return nlohmann::ordered_json::parse(read_file(folder / kSourceFile, "a data set's source"));
-  };
-  if (fs::exists(folder / kSourceFile)) return known();
+void require_sums(const DataSet& set, const FetchOptions& options) {
   for (const SourceFile& file : set.files) {
     if (file.sha256.empty() && !options.any_hash) {
       throw UsageError(text("expected --accept-any-hash for ", set.task, ": the publisher of ",
                             file.name, " gives no checksum to check it by"));
     }
   }
-  make_folder(data_folder);
-  const FileLock lock(data_folder / ("." + set.task + ".lock"), "the data of " + set.task);
-  if (fs::exists(folder / kSourceFile)) return known();
-  const StopRequest listening;
+}
 
-  nlohmann::ordered_json files = nlohmann::ordered_json::array();
+}  // namespace
+
+nlohmann::ordered_json fetch(const DataSet& set, const fs::path& data_folder,
+                             const FetchOptions& options) {
+  const fs::path downloads = data_folder / "downloads";
+  const SetFolder place{data_folder / set.task, set.task, kSourceFile};
+  if (!fs::exists(place.folder / kSourceFile)) require_sums(set, options);
   std::vector<fs::path> archives;
-  bool genuine = true;
-  for (const SourceFile& file : set.files) {
-    const std::string from = origin(set, file, options.from);
-    archives.push_back(bring(set, file, from, downloads));
-    const std::string sum = checked_sum(file, archives.back(), options.any_hash, is_address(from));
-    genuine &= sum == file.sha256;
-    files.push_back({{"name", file.name}, {"from", from}, {"sha256", sum}});
+  const auto write = [&](const fs::path& made) {
+    nlohmann::ordered_json files = nlohmann::ordered_json::array();
+    bool genuine = true;
+    std::int64_t packed = 0;
+    for (const SourceFile& file : set.files) {
+      const std::string from = origin(set, file, options.from);
+      archives.push_back(bring(set, file, from, downloads));
+      const std::string sum =
+          checked_sum(file, archives.back(), options.any_hash, is_address(from));
+      genuine &= sum == file.sha256;
+      packed += static_cast<std::int64_t>(fs::file_size(archives.back()));
+      files.push_back({{"name", file.name}, {"from", from}, {"sha256", sum}});
+    }
+    require_space(data_folder, packed, "unpacked files, at the least,");
+    unpack_all(set, archives, made);
+    return nlohmann::ordered_json{
+        {"task", set.task}, {"data", set.title}, {"known_copy", genuine}, {"files", files}};
+  };
+  const auto source = bring_set(
+      place, [](const nlohmann::ordered_json&) {}, write);
+  for (const fs::path& archive : archives) {
+    if (archive.parent_path() == downloads) fs::remove(archive);
   }
-  NewFolder made(folder);
-  std::int64_t packed = 0;
-  for (const fs::path& archive : archives)
-    packed += static_cast<std::int64_t>(fs::file_size(archive));
-  require_space(data_folder, packed, "unpacked files, at the least,");
-  unpack_all(set, archives, made.path());
-  const nlohmann::ordered_json source = {
-      {"task", set.task}, {"data", set.title}, {"known_copy", genuine}, {"files", files}};
-  write_file(made.path() / kSourceFile, source.dump(2) + "\n");
-  if (!made.commit()) {
-    throw UsageError("expected a new folder, " + folder.string() + " holds other files");
-  }
-  for (std::size_t i = 0; i < archives.size(); ++i) {
-    if (archives[i].parent_path() == downloads) fs::remove(archives[i]);
-  }
-  std::error_code not_empty;
-  fs::remove(downloads, not_empty);
+  if (std::error_code not_empty; !archives.empty()) fs::remove(downloads, not_empty);
   return source;
 }
 

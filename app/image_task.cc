@@ -5,6 +5,7 @@
 
 #include "app/error.h"
 #include "app/files.h"
+#include "app/pathfinder.h"
 #include "app/sequence_task.h"
 
 namespace fastmax::app {
@@ -106,7 +107,9 @@ void hold_out(Parts& parts, std::int64_t count) {
 }  // namespace
 
 std::int64_t image_side(const std::string& task) {
-  return task == "image" ? kCifarSide : task == "mnist" ? kMnistSide : 0;
+  if (task == "image") return kCifarSide;
+  if (task == "mnist") return kMnistSide;
+  return task == "pathfinder" ? pathfinder::kSide : 0;
 }
 
 std::uint8_t grey_level(std::uint8_t red, std::uint8_t green, std::uint8_t blue) {

@@ -7,9 +7,9 @@
 namespace fastmax::app {
 
 const std::vector<std::string>& task_names() {
-  static const std::vector<std::string> names = {"listops",  "text",  "retrieval",
-                                                 "image",    "mnist", "shakespeare",
-                                                 "textfile", "mqar",  "needle"};
+  static const std::vector<std::string> names = {"listops",    "text",  "retrieval",   "image",
+                                                 "pathfinder", "mnist", "shakespeare", "textfile",
+                                                 "mqar",       "needle"};
   return names;
 }
 

@@ -213,6 +213,7 @@ class Reader {
       r.data.pairs = all.pairs;
       r.data.keys = all.keys;
     }
+    if (r.data.variant.empty()) r.data.variant = variants_of(r.task)[0];
     if (r.data.length == 0) r.data.length = natural_length(r);
     if (const auto found = contradiction(r)) fail(found->path, found->what);
   }

@@ -48,13 +48,14 @@ struct Recipe {
 
   struct DataKeys {
     std::string path;  ///< textfile: the file; else the folder, "" for the data folder's own
-    std::string variant = "lra";  ///< listops: "lra" (501-1999 tokens) or "short" (9-64)
-    std::int64_t length = 0;      ///< tokens a sequence; 0: what suits the task
+    /// listops: "lra" (501-1999 tokens) or "short" (9-64); pathfinder: "hard", "inter" or "easy". "": the Arena's.
+    std::string variant;
+    std::int64_t length = 0;  ///< tokens a sequence; 0: what suits the task
     std::int64_t
         pairs = 0,
         keys = 0;  ///< mqar: keys with a value in a sequence, and different keys; 0: 8 and 128
-    std::int64_t patch = 1;  ///< image, mnist: a token is a square of so many pixels each way
-    bool mask_zero_pixels = false;  ///< image, mnist: black pixels get no weight, as if padding
+    std::int64_t patch = 1;         ///< images: a token is a square of so many pixels each way
+    bool mask_zero_pixels = false;  ///< images: black pixels get no weight, as if padding
   } data;
 };
 

@@ -1,12 +1,21 @@
 #include "app/recipe_check.h"
 
+#include <algorithm>
+
 #include "app/error.h"
 #include "app/image_task.h"
 #include "app/model_config.h"
+#include "app/names.h"
 #include "app/recall_task.h"
 #include "app/task.h"
 
 namespace fastmax::app {
+
+std::vector<std::string> variants_of(const std::string& task) {
+  if (task == "pathfinder") return {"hard", "inter", "easy"};
+  if (task == "listops") return {"lra", "short"};
+  return {"lra"};
+}
 
 std::int64_t natural_length(const Recipe& recipe) {
   if (const std::int64_t side = image_side(recipe.task); side > 0) {
@@ -31,6 +40,12 @@ std::optional<Contradiction> contradicting_data(const Recipe& recipe) {
           {"data.path", text("expected none for ", recipe.task,
                              ", whose sequences are made while it trains, got \"", d.path, "\"")}};
     }
+  }
+  const std::vector<std::string> variants = variants_of(recipe.task);
+  if (std::find(variants.begin(), variants.end(), d.variant) == variants.end()) {
+    return {
+        {"data.variant", text("expected ", variants.size() > 1 ? "one of " : "", listed(variants),
+                              " for ", recipe.task, ", got \"", d.variant, "\"")}};
   }
   for (const auto& [path, value] : {std::pair{"data.pairs", d.pairs}, {"data.keys", d.keys}}) {
     if (recipe.task != "mqar" && value != 0) {

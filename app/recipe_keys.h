@@ -64,7 +64,7 @@ void for_each_key(R& r, Visit&& key) {
   key("train.checkpoint_seconds", r.train.checkpoint_seconds, Range{0, 30});
   key("train.threads", r.train.threads, Range{0, 4096});
   key("data.path", r.data.path, Text{});
-  key("data.variant", r.data.variant, OneOf{{"lra", "short"}});
+  key("data.variant", r.data.variant, OneOf{{"lra", "short", "hard", "inter", "easy"}});
   key("data.length", r.data.length, Range{0, 1 << 24});
   key("data.pairs", r.data.pairs, Range{0, 1 << 20});
   key("data.keys", r.data.keys, Range{0, 1 << 20});

@@ -6,6 +6,7 @@
 #include "app/listops.h"
 #include "app/listops_task.h"
 #include "app/names.h"
+#include "app/pathfinder_task.h"
 #include "app/recall_task.h"
 #include "app/retrieval_task.h"
 #include "app/text_task.h"
@@ -31,7 +32,9 @@ TaskShape task_shape(const Recipe& recipe) {
   if (is_language(recipe.task)) return {.vocabulary = 256, .classes = 0};
   if (is_recall(recipe.task)) return {.vocabulary = recall::vocabulary(recall_options(recipe))};
   if (image_side(recipe.task) > 0) {
-    return {.vocabulary = 256, .classes = 10, .values = patch > 1 ? patch * patch : 0};
+    return {.vocabulary = 256,
+            .classes = recipe.task == "pathfinder" ? 2 : 10,
+            .values = patch > 1 ? patch * patch : 0};
   }
   if (recipe.task == "text") return {.vocabulary = 257, .classes = 2};
   if (recipe.task == "retrieval") return {.vocabulary = 257, .classes = 2, .pairs = true};
@@ -40,6 +43,7 @@ TaskShape task_shape(const Recipe& recipe) {
 
 fs::path task_folder(const fs::path& data_folder, const Recipe& recipe) {
   if (recipe.task == "listops") return listops_folder(data_folder, recipe.data.variant);
+  if (recipe.task == "pathfinder") return pathfinder_folder(data_folder, recipe.data.variant);
   return data_folder / recipe.task;
 }
 
@@ -58,6 +62,7 @@ fs::path require_data(const Recipe& recipe) {
 std::unique_ptr<Task> load_task(const Recipe& recipe) {
   if (is_language(recipe.task)) return load_textfile(recipe);
   if (is_recall(recipe.task)) return load_recall(recipe);
+  if (recipe.task == "pathfinder") return load_pathfinder(recipe);
   if (image_side(recipe.task) > 0) return load_image(recipe);
   if (recipe.task == "text") return load_text(recipe);
   if (recipe.task == "retrieval") return load_retrieval(recipe);

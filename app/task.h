@@ -60,7 +60,7 @@ TaskShape task_shape(const Recipe& recipe);
 
 /// Where the recipe's data is: data.path, else the task's place in the data folder.
 std::filesystem::path recipe_folder(const Recipe& recipe);
-/// The task's place in a data folder; of listops, the variant's.
+/// The task's place in a data folder; of listops and pathfinder, the variant's.
 std::filesystem::path task_folder(const std::filesystem::path& data_folder, const Recipe& recipe);
 /// recipe_folder(), which must be there: of a task whose data is downloaded.
 std::filesystem::path require_data(const Recipe& recipe);

@@ -30,6 +30,13 @@ TEST(Recipe, ReadsKeysAndKeepsDefaults) {
   EXPECT_EQ(r.train.batch, 32);
   EXPECT_EQ(r.data.length, 2000);  // resolved by task and variant
   EXPECT_EQ(parse_recipe(kSmall, "r.toml", {"data.variant=short"}).data.length, 64);
+  EXPECT_EQ(r.data.variant, "lra");
+  EXPECT_EQ(parse_recipe("task = \"pathfinder\"\n", "r.toml").data.variant, "hard");
+  EXPECT_EQ(
+      complaint("task = \"pathfinder\"\n[data]\nvariant = \"short\"\n"),
+      "r.toml:3: data.variant: expected one of hard, inter, easy for pathfinder, got \"short\"");
+  EXPECT_EQ(complaint("task = \"text\"\n", {"data.variant=easy"}),
+            "--set data.variant=easy: data.variant: expected lra for text, got \"easy\"");
 }
 
 TEST(Recipe, SettingsWinAndTakeTomlOrText) {
@@ -81,10 +88,12 @@ TEST(Recipe, ErrorsNameKeyFileLineAndBothSides) {
             "r.toml:3: model.scale: expected a positive number or one of default, 1/sqrt(D), 1/D, "
             "got -1");
   EXPECT_EQ(complaint("task = \"chess\"\n"),
-            "r.toml:1: task: expected one of listops, text, retrieval, image, mnist, shakespeare, "
+            "r.toml:1: task: expected one of listops, text, retrieval, image, pathfinder, mnist, "
+            "shakespeare, "
             "textfile, mqar, needle, got \"chess\"");
   EXPECT_EQ(complaint(""),
-            "r.toml: task: expected one of listops, text, retrieval, image, mnist, shakespeare, "
+            "r.toml: task: expected one of listops, text, retrieval, image, pathfinder, mnist, "
+            "shakespeare, "
             "textfile, mqar, needle, got nothing");
   EXPECT_EQ(
       complaint("task = \"textfile\"\n"),

@@ -199,6 +199,18 @@ def test_from_files(tmp_path):
     assert "train-images-idx3-ubyte.gz" in line
 
 
+def test_what_was_there_before(tmp_path):
+    (tmp_path / "c").write_bytes(cifar())
+    for name in ("image.tmp-1", "mnist.tmp-1"):  # of processes that were killed
+        (tmp_path / name / "cifar-10-batches-bin").mkdir(parents=True)
+    fetch("image", tmp_path, "--from", tmp_path / "c", ANY)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".image.lock", "c", "image", "mnist.tmp-1"]
+    (tmp_path / "image" / "source.json").write_text("{")
+    assert "source.json is damaged" in fetch("image", tmp_path, "--from", tmp_path / "c", ANY, code=2)
+    (tmp_path / "image" / "source.json").unlink()
+    assert "holds other files" in fetch("image", tmp_path, "--from", tmp_path / "c", ANY, code=2)
+
+
 def test_only_what_is_wanted_is_kept(tmp_path):
     parts = ("train", "eval", "test")
     pairs = {f"lra_release/lra_release/tsv_data/new_aan_pairs.{p}.tsv": b"1.0\ta\tb\tx\ty\n" for p in parts}

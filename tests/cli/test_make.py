@@ -1,6 +1,7 @@
 """Data sets by the built-in generators, and the tasks that make their own: `fastmax data make`, mqar, needle."""
 
 import json
+import signal
 import subprocess
 import time
 
@@ -44,6 +45,11 @@ def test_sequences_that_a_run_sees(tmp_path):
         (["listops", "--length", 20], "--length: expected with mqar, needle, got listops"),
         (["mqar", "--short"], "--short: expected with listops, got mqar"),
         (["mqar", "--train", 0], "--train"),
+        (["pathfinder", "--train", 9], "--train: expected with listops, mqar, needle, got pathfinder"),
+        (["pathfinder", "--inter", "--easy"], "expected --inter or --easy, got both"),
+        (["pathfinder", "--pictures", 0], "--pictures"),
+        (["listops", "--pictures", 9], "--pictures: expected with pathfinder, got listops"),
+        (["needle", "--easy"], "--easy: expected with pathfinder, got needle"),
         (["chess"], "mqar, needle, got \"chess\""),
     ],
 )  # fmt: skip
@@ -72,6 +78,25 @@ def test_a_task_without_files(task, tmp_path):
     assert "| test accuracy |" in (tmp_path / "compare" / "table.md").read_text()
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_making_pictures_is_stopped(stop, tmp_path):
+    command = ["data", "make", "pathfinder", "--easy", "--data-dir", str(tmp_path)]
+    making = subprocess.Popen([PROGRAM, *command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while not list(tmp_path.glob("pathfinder_easy.tmp-*/*/imgs/0/sample_9.png")):
+        assert making.poll() is None
+        time.sleep(0.001)
+    assert "another process holds" in error(*command)
+    making.send_signal(stop)
+    assert making.wait(20) == (128 + stop if stop == signal.SIGINT else -stop)
+    left = list(tmp_path.glob("pathfinder_easy*"))
+    assert bool(left) == (stop == signal.SIGKILL)
+    if stop == signal.SIGINT:
+        assert "stopped, nothing is left" in making.stderr.read().splitlines()[-1]
+    making.stderr.close()
+    run(*command, "--pictures", 20)
+    assert [path.name for path in tmp_path.glob("pathfinder_easy*")] == ["pathfinder_easy"]
+
+
 @pytest.mark.slow
 def test_recall_is_learnt(tmp_path):
     arguments = ["train", ROOT / "recipes" / "mqar.toml", "--set", "data.pairs=4", "--set", "data.keys=16", "--set",
@@ -81,6 +106,39 @@ def test_recall_is_learnt(tmp_path):
         result = document(*arguments, tmp_path / attention, "--set", f"model.attention={attention}")
         accuracies[attention] = result["test"]["accuracy"]
     assert min(accuracies.values()) > 0.98, accuracies
+
+
+def test_pathfinder(tmp_path):
+    made = document("data", "make", "pathfinder", "--inter", "--pictures", 60, "--seed", 3, "--data-dir", tmp_path)
+    assert made["options"] == {"variant": "inter", "pictures": 60, "seed": 3}
+    assert made["folder"] == str(tmp_path / "pathfinder_inter")
+    figures = made["statistics"]
+    assert 14 < figures["mean"] < 17 and 43 < figures["deviation"] < 49 and 0.72 < figures["black"] < 0.75
+    assert 0.01 < figures["accepted"] < 0.025 and 0.3 < figures["connected"] < 0.7
+    inside = tmp_path / "pathfinder_inter" / "curv_contour_length_9"
+    lines = [line.split(" ") for line in (inside / "metadata" / "0.npy").read_text().splitlines()]
+    assert [line[:3] for line in lines] == [["imgs/0", f"sample_{n}.png", str(n)] for n in range(60)]
+    assert all(line[4:] == ["1.0", "9", "3", "2", "0.5", "1", "1"] for line in lines)
+    pictures = [inside / folder / name for folder, name, *_ in lines]
+    # width, height, 8 bits of grey
+    assert all(p.read_bytes()[:26] == b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x20\0\0\0\x20\x08\0" for p in pictures)
+    sets = {s.get("variant"): s for s in document("data", "list", "--data-dir", tmp_path)["sets"]}
+    assert sets["inter"]["there"] and not sets["hard"]["there"] and not sets["easy"]["there"]
+    assert sets["easy"]["from"] == "fastmax data make pathfinder --easy"
+
+    again = ["data", "make", "pathfinder", "--inter", "--pictures", 60, "--data-dir", tmp_path, "--seed"]
+    assert document(*again, 3)["statistics"] == figures
+    assert "other options" in error(*again, 4)
+
+    arguments = [ROOT / "recipes" / "paper" / "image.toml", *SMALL, "--set", "task=pathfinder", "--data-dir", tmp_path,
+                 "--set", "data.patch=4", "--set", "data.mask_zero_pixels=false", "--out"]  # fmt: skip
+    assert "data make pathfinder`" in error("train", *arguments, tmp_path / "run")
+    arguments[1:1] = ["--set", "data.variant=inter"]
+    result = document("train", *arguments, tmp_path / "run")
+    assert result["test"]["examples"] == 6
+    assert document("eval", tmp_path / "run", "--split", "test")["accuracy"] == result["test"]["accuracy"]
+    pictures[7].write_bytes(pictures[7].read_bytes()[:100])
+    assert f"{pictures[7]}: byte 100: " in error("train", *arguments, tmp_path / "damaged")
 
 
 def test_one_process_makes_a_set(tmp_path):
