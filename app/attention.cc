@@ -1,6 +1,8 @@
 #include "app/attention.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <tuple>
 
 #include "app/dropout.h"
@@ -84,6 +86,28 @@ at::Tensor Attention::operator()(const Heads& heads, const at::Tensor& key_weigh
     o = torch_ops::attention(q, k, v, weight, options);
   }
   return o.transpose(1, 2).reshape({B, N, H_ * D_});
+}
+
+at::Tensor Attention::softmax_weights(const at::Tensor& q, const at::Tensor& k,
+                                      const at::Tensor& key_weight) const {
+  const std::int64_t B = q.size(0), N = q.size(2);
+  at::Tensor seen = at::ones({N, N}, at::kBool);
+  if (options_.causal) seen = seen.tril();
+  if (key_weight.defined()) seen = seen & (key_weight > 0).view({B, 1, 1, N});
+  const at::Tensor s = at::matmul(q, k.transpose(-2, -1)) / std::sqrt(static_cast<double>(D_));
+  return at::softmax(s.masked_fill(~seen, -std::numeric_limits<double>::infinity()), -1);
+}
+
+at::Tensor Attention::weights(const Heads& heads, const at::Tensor& key_weight) const {
+  const auto [q, k, v, unused] = prepare(heads, 0);
+  if (order_ > 0) {
+    return torch_ops::attention_weights(
+        q, k, key_weight.defined() ? std::optional(key_weight) : std::nullopt, options_);
+  }
+  if (!rival_) return softmax_weights(q, k, key_weight);
+  // All of them are linear in the values: those of the identity are the weights.
+  const at::Tensor one = at::eye(v.size(2), v.options()).expand({v.size(0), H_, -1, -1});
+  return rival_(q, k, one, key_weight, /*seed=*/0);
 }
 
 at::Tensor Attention::empty_state(std::int64_t B) const {

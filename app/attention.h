@@ -34,6 +34,9 @@ class Attention {
   /// its seed from torch's default generator.
   at::Tensor operator()(const Heads& heads, const at::Tensor& key_weight, bool training) const;
 
+  /// The matrix [B, H, N, N] by which operator(), without dropout, mixes the values of each head.
+  at::Tensor weights(const Heads& heads, const at::Tensor& key_weight) const;
+
   /// The state before the first token of B sequences. Fastmax only, as extend.
   at::Tensor empty_state(std::int64_t B) const;
   /// The same for tokens first, first + 1, .. of a causal model; those before are in `state`, and these join
@@ -42,6 +45,8 @@ class Attention {
 
  private:
   Heads prepare(const Heads& heads, std::int64_t first) const;
+  at::Tensor softmax_weights(const at::Tensor& q, const at::Tensor& k,
+                             const at::Tensor& key_weight) const;
   at::Tensor normalise(const at::Tensor& x) const;
 
   int order_;  // p of Fastmax; 0: softmax or a rival

@@ -5,12 +5,14 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "app/curves.h"
 #include "app/error.h"
 #include "app/files.h"
 #include "app/names.h"
 #include "app/plot.h"
 #include "app/recipe_check.h"
 #include "app/run_dir.h"
+#include "app/statistics.h"
 #include "app/task.h"
 #include "app/train.h"
 
@@ -23,25 +25,6 @@ std::string format(const char* pattern, double x) {
   char buffer[64];
   std::snprintf(buffer, sizeof buffer, pattern, x);
   return buffer;
-}
-
-double mean(const std::vector<double>& x) {
-  double sum = 0;
-  for (const double value : x) sum += value;
-  return sum / static_cast<double>(x.size());
-}
-
-double deviation(const std::vector<double>& x) {
-  if (x.size() < 2) return 0;
-  const double m = mean(x);
-  double squares = 0;
-  for (const double value : x) squares += (value - m) * (value - m);
-  return std::sqrt(squares / static_cast<double>(x.size() - 1));
-}
-
-double median(std::vector<double> x) {
-  std::sort(x.begin(), x.end());
-  return (x[(x.size() - 1) / 2] + x[x.size() / 2]) / 2;
 }
 
 RunDir run_dir(const fs::path& out, const std::string& attention, std::int64_t seed) {
@@ -67,32 +50,17 @@ ordered_json row_of(const std::string& attention, const std::vector<std::int64_t
           {"speedup_over_softmax", nullptr}};
 }
 
-// Two panels: the training loss, and what the evaluations found. A curve is the first seed's.
-void draw(const fs::path& out, const std::vector<std::string>& attentions, std::int64_t seed,
-          bool classifier, const fs::path& file) {
-  Plot training{.title = "training", .x_label = "step", .y_label = "loss (nats)"};
-  Plot validation{.title = "validation",
-                  .x_label = "step",
-                  .y_label = classifier ? "accuracy" : "loss (nats)",
-                  .legend = false};
-  for (const std::string& attention : attentions) {
-    Series loss{.name = attention, .x = {}, .y = {}}, found = loss;
-    // A point of the first panel is the mean over the lines since the last evaluation: curves, not noise.
-    double sum = 0, count = 0;
-    for (const auto& line : run_dir(out, attention, seed).read_metrics()) {
-      sum += line.at("train_loss").get<double>();
-      ++count;
-      if (!line.contains("val_loss")) continue;
-      loss.x.push_back(line.at("step"));
-      loss.y.push_back(sum / count);
-      sum = count = 0;
-      found.x.push_back(line.at("step"));
-      found.y.push_back(line.at(classifier ? "val_accuracy" : "val_loss"));
-    }
-    training.series.push_back(std::move(loss));
-    validation.series.push_back(std::move(found));
-  }
-  line_plot({training, validation}, 2, file.string());
+// Two panels: the training loss, and what the evaluations found.
+void draw(const fs::path& out, const std::vector<std::string>& attentions,
+          const std::vector<std::int64_t>& seeds, bool classifier, const fs::path& file) {
+  std::vector<RunDir> runs;
+  for (const std::string& attention : attentions)
+    for (const std::int64_t seed : seeds) runs.push_back(run_dir(out, attention, seed));
+  const auto groups = group_by_seed(runs);
+  std::vector<Plot> panels = {curves(groups, "step", "train_loss"),
+                              curves(groups, "step", classifier ? "val_accuracy" : "val_loss")};
+  panels[1].legend = false;
+  line_plot(panels, 2, file.string());
 }
 
 }  // namespace
@@ -168,7 +136,7 @@ ordered_json compare(const Recipe& recipe, const std::vector<std::string>& atten
   comparison["rows"] = rows;
   write_file(out / "table.json", comparison.dump(2) + "\n");
   write_file(out / "table.md", comparison_table(comparison).markdown());
-  draw(out, attentions, seeds.front(), !is_language(recipe.task), plot);
+  draw(out, attentions, seeds, !is_language(recipe.task), plot);
   return comparison;
 }
 

@@ -19,7 +19,7 @@ namespace {
 // Commands that keep torch's threads busy.
 bool computes(std::string_view command) {
   for (const char* name :
-       {"train", "compare", "eval", "generate", "bench", "accuracy", "scaling", "demo"}) {
+       {"train", "compare", "eval", "generate", "maps", "bench", "accuracy", "scaling", "demo"}) {
     if (command == name) return true;
   }
   return false;
@@ -48,6 +48,9 @@ int main(int argc, char** argv) {
   add_compare(app);
   add_eval(app);
   add_generate(app);
+  add_maps(app);
+  add_plot(app);
+  add_export(app);
   add_bench(app);
   add_accuracy(app);
   add_scaling(app);

@@ -123,7 +123,7 @@ at::Tensor Model::norm(const at::Tensor& x, const at::Tensor& weight,
 
 // The tokens after the last layer, [B, N, dim].
 at::Tensor Model::read(const at::Tensor& tokens, const at::Tensor& key_weight, bool training,
-                       Past* past) const {
+                       Past* past, Watched* watched) const {
   const std::int64_t first = past ? past->tokens : 0;
   const bool drops = training && config_.dropout > 0;
   const auto add = [&](const at::Tensor& x, const at::Tensor& z) {  // x + dropout(z)
@@ -141,6 +141,8 @@ at::Tensor Model::read(const at::Tensor& tokens, const at::Tensor& key_weight, b
     const Heads heads = project(layer, h);
     const at::Tensor o = kept ? attention_.extend(heads, kept->state, first)
                               : attention_(heads, key_weight, training);
+    if (watched && static_cast<std::int64_t>(i) == watched->layer)
+      *watched = {watched->layer, heads, o};
     x = add(x, at::linear(o, layer.out_weight, layer.out_bias));
     const at::Tensor inner = at::gelu(at::linear(norm(x, layer.norm2_weight, layer.norm2_bias),
                                                  layer.mlp1_weight, layer.mlp1_bias));
@@ -162,6 +164,10 @@ at::Tensor Model::forward(const at::Tensor& tokens, const at::Tensor& key_weight
     x = at::relu(at::linear(x, hidden_weight_, hidden_bias_));
   }
   return at::linear(x, head_weight_, head_bias_);
+}
+
+void Model::watch(const at::Tensor& tokens, const at::Tensor& key_weight, Watched& watched) const {
+  read(tokens, key_weight, /*training=*/false, nullptr, &watched);
 }
 
 Past Model::empty_past(std::int64_t B) const {

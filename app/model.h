@@ -35,6 +35,13 @@ struct Past {
   std::vector<Layer> layers;
 };
 
+/// What the attention of one layer was given and gave.
+struct Watched {
+  std::int64_t layer = 0;  ///< which is asked for, 0 .. layers - 1
+  Heads heads = {};
+  at::Tensor o = {};  ///< [B, N, H D]
+};
+
 class Model {
  public:
   /// Weights depend on `config` and `seed` alone.
@@ -45,6 +52,9 @@ class Model {
   /// training, from torch's default generator.
   at::Tensor forward(const at::Tensor& tokens, const at::Tensor& key_weight, bool training) const;
 
+  /// Reads as forward does, without dropout, and keeps what its layer did.
+  void watch(const at::Tensor& tokens, const at::Tensor& key_weight, Watched& watched) const;
+
   /// For a language model of Fastmax: the past of B sequences that have not begun.
   Past empty_past(std::int64_t B) const;
   /// tokens [B, N] that come after the past, which they join: logits [B, vocabulary] of what follows
@@ -53,6 +63,7 @@ class Model {
   at::Tensor next(const at::Tensor& tokens, Past& past) const;
 
   const ModelConfig& config() const { return config_; }
+  const Attention& attention() const { return attention_; }
   /// Every weight by name, in a fixed order; they require gradients.
   const std::vector<std::pair<std::string, at::Tensor>>& parameters() const { return parameters_; }
   std::int64_t parameter_count() const;
@@ -70,8 +81,8 @@ class Model {
                  Past::Layer* past) const;
   Heads project(const Layer& layer, const at::Tensor& h) const;
   at::Tensor norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) const;
-  at::Tensor read(const at::Tensor& tokens, const at::Tensor& key_weight, bool training,
-                  Past* past) const;
+  at::Tensor read(const at::Tensor& tokens, const at::Tensor& key_weight, bool training, Past* past,
+                  Watched* watched = nullptr) const;
   at::Tensor pool(const at::Tensor& x, const at::Tensor& key_weight) const;
 
   ModelConfig config_;

@@ -2,27 +2,20 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
-#include <filesystem>
 #include <limits>
 #include <set>
 #include <sstream>
 
 #include "app/error.h"
-#include "app/files.h"
-#include "app/subprocess.h"
 #include "app/table.h"
 
 namespace fastmax::app {
 namespace {
 
-namespace fs = std::filesystem;
-
 // Okabe and Ito's palette without black and yellow, which vanish on a dark or a light page.
 constexpr std::array kPalette = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"};
-constexpr const char* kInk = "#808080";     // axes and text: contrast 3.9 on white, 5.3 on black
-constexpr const char* kGrid = "#b0808080";  // #AARRGGBB, where gnuplot's A counts transparency
+constexpr double kBandOpacity = 0.2;
 constexpr int kPanelWidth = 560, kPanelHeight = 400;
 constexpr std::size_t kMostMarkers = 40;  // a line with more points is drawn without them
 constexpr std::size_t kMostInCorner = 4;  // names in a legend that covers part of the panel
@@ -32,36 +25,26 @@ bool drawable(const Plot& plot, double x, double y) {
   return std::isfinite(x) && std::isfinite(y) && (!plot.log_x || x > 0) && (!plot.log_y || y > 0);
 }
 
-/// The shortest text that reads back as the same number.
-std::string number(double x) {
-  std::array<char, 32> buffer{};
-  return {buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), x).ptr};
-}
-
-std::string csv_field(const std::string& field) {
-  if (field.find_first_of(",\"\n") == std::string::npos) return field;
-  std::string quoted = "\"";
-  for (const char c : field) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + "\"";
-}
+bool has_band(const Series& series) { return !series.low.empty(); }
 
 std::string csv(const std::vector<Plot>& panels) {
-  std::string out = "panel,series,x_label,x,y_label,y\n";
+  bool bands = false;
+  for (const Plot& plot : panels)
+    bands = bands || std::any_of(plot.series.begin(), plot.series.end(), has_band);
+  std::string out = text("panel,series,x_label,x,y_label,y", bands ? ",low,high" : "", "\n");
   for (const Plot& plot : panels)
     for (const Series& series : plot.series)
-      for (std::size_t i = 0; i < series.x.size(); ++i)
+      for (std::size_t i = 0; i < series.x.size(); ++i) {
         out += csv_field(plot.title) + "," + csv_field(series.name) + "," +
-               csv_field(plot.x_label) + "," + number(series.x[i]) + "," + csv_field(plot.y_label) +
-               "," + number(series.y[i]) + "\n";
+               csv_field(plot.x_label) + "," + shortest(series.x[i]) + "," +
+               csv_field(plot.y_label) + "," + shortest(series.y[i]);
+        if (has_band(series))
+          out += "," + shortest(series.low[i]) + "," + shortest(series.high[i]);
+        else if (bands)
+          out += ",,";
+        out += "\n";
+      }
   return out;
-}
-
-/// gnuplot's single-quoted string: a quote inside is doubled.
-std::string quoted(const std::string& text) {
-  std::string out = "'";
-  for (const char c : text)
-    out += c == '\'' ? std::string("''") : std::string(1, c == '\n' ? ' ' : c);
-  return out + "'";
 }
 
 /// Lengths double from point to point, so on a logarithmic axis each gets its own tick: 256, 1k,
@@ -73,8 +56,8 @@ std::string ticks(const Plot& plot) {
   if (!plot.log_x || !whole || xs.empty() || xs.size() > kMostTicks) return "set xtics autofreq\n";
   std::string out;
   for (const double x : xs)
-    out += (out.empty() ? "" : ", ") + quoted(short_length(static_cast<long long>(x))) + " " +
-           number(x);
+    out += (out.empty() ? "" : ", ") + gnuplot_string(short_length(static_cast<long long>(x))) +
+           " " + shortest(x);
   return "set xtics (" + out + ")\n";
 }
 
@@ -101,13 +84,13 @@ std::string x_range(const Plot& plot) {
   }
   if (!(low < high)) return "set xrange [*:*]\n";
   const double room = plot.log_x ? std::pow(high / low, 0.02) : 0.02 * (high - low);
-  return "set xrange [" + number(plot.log_x ? low / room : low - room) + ":" +
-         number(plot.log_x ? high * room : high + room) + "]\n";
+  return "set xrange [" + shortest(plot.log_x ? low / room : low - room) + ":" +
+         shortest(plot.log_x ? high * room : high + room) + "]\n";
 }
 
 std::string panel(const Plot& plot, std::size_t index, const std::vector<std::string>& names) {
   std::ostringstream out;
-  std::string curves;
+  std::string bands, curves;
   for (std::size_t s = 0; s < plot.series.size(); ++s) {
     const Series& series = plot.series[s];
     const std::string block = "$p" + std::to_string(index) + "s" + std::to_string(s);
@@ -115,7 +98,10 @@ std::string panel(const Plot& plot, std::size_t index, const std::vector<std::st
     bool any = false;
     for (std::size_t i = 0; i < series.x.size(); ++i) {
       if (drawable(plot, series.x[i], series.y[i])) {
-        out << number(series.x[i]) << " " << number(series.y[i]) << "\n";
+        out << shortest(series.x[i]) << " " << shortest(series.y[i]);
+        if (has_band(series))
+          out << " " << shortest(series.low[i]) << " " << shortest(series.high[i]);
+        out << "\n";
         any = true;
       } else {
         out << "\n";  // a blank line breaks the curve
@@ -125,14 +111,17 @@ std::string panel(const Plot& plot, std::size_t index, const std::vector<std::st
     if (!any) continue;
     const std::size_t style = static_cast<std::size_t>(
         std::find(names.begin(), names.end(), series.name) - names.begin());
-    curves += (curves.empty() ? "plot " : ", ") + block + " using 1:2 title " +
-              quoted(series.name) +
+    if (has_band(series))
+      bands += text(block, " using 1:3:4 with filledcurves fs transparent solid ", kBandOpacity,
+                    " noborder lc rgb '", kPalette[style % kPalette.size()], "' notitle, ");
+    curves += (curves.empty() ? "" : ", ") + block + " using 1:2 title " +
+              gnuplot_string(series.name) +
               (series.x.size() > kMostMarkers ? " with lines" : " with linespoints") + " ls " +
               std::to_string(style + 1);
   }
-  out << "set title " << quoted(plot.title) << "\nset xlabel " << quoted(plot.x_label)
-      << "\nset ylabel " << quoted(plot.y_label) << "\nset format y " << quoted(plot.y_format)
-      << "\nunset logscale\n";
+  out << "set title " << gnuplot_string(plot.title) << "\nset xlabel "
+      << gnuplot_string(plot.x_label) << "\nset ylabel " << gnuplot_string(plot.y_label)
+      << "\nset format y " << gnuplot_string(plot.y_format) << "\nunset logscale\n";
   if (plot.log_x) out << "set logscale x 2\n";
   if (plot.log_y) out << "set logscale y 10\n";
   out << (plot.legend ? legend_place(plot) : "unset key\n") << ticks(plot) << x_range(plot);
@@ -142,11 +131,13 @@ std::string panel(const Plot& plot, std::size_t index, const std::vector<std::st
            ".5,.5 center\n"
         << "plot NaN notitle\nunset label 1\nset autoscale\n";
   else
-    out << curves << "\n";
+    out << "plot " << bands << curves << "\n";  // curves stand before bands
   return out.str();
 }
 
-std::string script(const std::vector<Plot>& panels, int columns, const fs::path& output, bool svg) {
+}  // namespace
+
+Drawing line_drawing(const std::vector<Plot>& panels, int columns) {
   const int rows = (static_cast<int>(panels.size()) + columns - 1) / columns;
   std::vector<std::string> names;  // in order of appearance: a name keeps its colour in every panel
   for (const Plot& plot : panels)
@@ -155,15 +146,7 @@ std::string script(const std::vector<Plot>& panels, int columns, const fs::path&
         names.push_back(series.name);
 
   std::ostringstream out;
-  out << (svg ? "set terminal svg noenhanced dynamic font 'sans-serif,13'"
-              : "set terminal pngcairo noenhanced transparent font 'sans,11'")
-      << " size " << columns * kPanelWidth << "," << rows * kPanelHeight << "\n"
-      << "set output " << quoted(output.string()) << "\n"
-      << "set border 3 lc rgb '" << kInk << "'\nset tics nomirror textcolor rgb '" << kInk << "'\n"
-      << "set grid lc rgb '" << kGrid << "' lw 1\n";
-  for (const char* what : {"title", "xlabel", "ylabel", "label 1"})
-    out << "set " << what << " tc rgb '" << kInk << "'\n";
-  out << "set key tc rgb '" << kInk << "'\n";
+  out << "set grid lc rgb '" << kGrid << "' lw 1\n";
   // Seventh and later series repeat the colours with another dash and marker.
   for (std::size_t i = 0; i < names.size(); ++i)
     out << "set style line " << i + 1 << " lc rgb '" << kPalette[i % kPalette.size()]
@@ -172,37 +155,16 @@ std::string script(const std::vector<Plot>& panels, int columns, const fs::path&
   if (panels.size() > 1) out << "set multiplot layout " << rows << "," << columns << "\n";
   for (std::size_t i = 0; i < panels.size(); ++i) out << panel(panels[i], i, names);
   if (panels.size() > 1) out << "unset multiplot\n";
-  out << "unset output\n";
-  return out.str();
-}
-
-}  // namespace
-
-void require_plot(const std::string& file) {
-  const std::string ending = fs::path(file).extension().string();
-  if (ending != ".svg" && ending != ".png")
-    throw UsageError(text("a plot is drawn to FILE.svg or FILE.png, got '", file, "'"));
-  if (find_program("gnuplot").empty())
-    throw WorkError(
-        text("drawing ", file, " needs the program gnuplot: install the package gnuplot-nox"));
+  return {.commands = out.str(),
+          .csv = csv(panels),
+          .width = columns * kPanelWidth,
+          .height = rows * kPanelHeight};
 }
 
 void line_plot(const Plot& plot, const std::string& file) { line_plot(std::vector{plot}, 1, file); }
 
 void line_plot(const std::vector<Plot>& panels, int columns, const std::string& file) {
-  require_plot(file);
-  const fs::path target(file);
-  const NewFolder scratch(file + ".parts");  // removed in the end, whatever happens
-  const fs::path picture = scratch.path() / target.filename(),
-                 commands = scratch.path() / "commands";
-  write_file(commands, script(panels, columns, picture, target.extension() == ".svg"));
-  const Finished gnuplot = run_program({"gnuplot", commands.string()}, true);
-  // gnuplot ends with 0 after some errors; the picture is the proof.
-  std::error_code missing;
-  if (gnuplot.exit_code != 0 || fs::file_size(picture, missing) == 0 || missing)
-    throw WorkError(text("gnuplot could not draw ", file, ": ", gnuplot.output));
-  write_file(fs::path(target).replace_extension(".csv"), csv(panels));
-  write_file(target, read_file(picture, "a picture"));
+  write_drawing(line_drawing(panels, columns), file);
 }
 
 }  // namespace fastmax::app

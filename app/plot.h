@@ -3,6 +3,8 @@
 #include <string>
 #include <vector>
 
+#include "app/drawing.h"
+
 namespace fastmax::app {
 
 /// x and y have the same length. A point that cannot be drawn (not finite, or not positive on a
@@ -10,6 +12,7 @@ namespace fastmax::app {
 struct Series {
   std::string name;
   std::vector<double> x, y;
+  std::vector<double> low = {}, high = {};  ///< a band around the line, as long as it; empty: none
 };
 
 struct Plot {
@@ -20,16 +23,11 @@ struct Plot {
   std::vector<Series> series = {};
 };
 
-/// Draws into `file`, whose ending picks the kind: .svg or .png; the data goes beside it as .csv,
-/// one line a point. Both appear complete or not at all. Axes and text are neutral, the background
-/// is transparent and the palette is safe for colour-blind eyes, so that one file suits light and
-/// dark pages. Throws UsageError for another ending, WorkError when gnuplot is missing or fails.
+/// Draws into `file` as write_drawing() does, the csv with one line a point. The palette is safe for colour-blind eyes.
 void line_plot(const Plot& plot, const std::string& file);
 
 /// Panels in rows of `columns`, all in one file. A series has the same colour in every panel.
 void line_plot(const std::vector<Plot>& panels, int columns, const std::string& file);
-
-/// Throws what line_plot would, before the work whose result it is to draw.
-void require_plot(const std::string& file);
+Drawing line_drawing(const std::vector<Plot>& panels, int columns);
 
 }  // namespace fastmax::app

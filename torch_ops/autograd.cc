@@ -40,6 +40,12 @@ using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor>(
 using Step = Tensor(const Tensor& q, const Tensor& k, const Tensor& v, Tensor& state,
                     const OptionalTensor& key_weight, std::int64_t p, std::optional<double> scale,
                     std::string_view normalize, OptionalList coefficients);
+using Weights = Tensor(const Tensor& q, const Tensor& k, const OptionalTensor& key_weight,
+                       const OptionalTensor& rows, const OptionalTensor& seed, std::int64_t p,
+                       std::optional<double> scale, std::string_view normalize,
+                       OptionalList coefficients, bool causal, std::string_view method,
+                       double dropout_p, std::string_view dropout, std::string_view floor,
+                       std::int64_t chunk);
 
 OptionalList list_of(const AttentionOptions& options) {
   return options.coefficients ? OptionalList(*options.coefficients) : std::nullopt;
@@ -126,6 +132,15 @@ Tensor step(const Tensor& q, const Tensor& k, const Tensor& v, Tensor& state,
   }
   if (!state.is_inference()) state.unsafeGetTensorImpl()->bump_version();
   return o;
+}
+
+Tensor attention_weights(const Tensor& q, const Tensor& k, const OptionalTensor& key_weight,
+                         const AttentionOptions& options) {
+  static const auto op = find_operator<Weights>("fastmax::attention_weights");
+  at::AutoDispatchBelowADInplaceOrView below;
+  return op.call(q, k, key_weight, std::nullopt, seed_of(options), options.p, options.scale,
+                 options.normalize, list_of(options), options.causal, options.method,
+                 options.dropout_p, options.dropout, options.floor, options.chunk);
 }
 
 }  // namespace fastmax::torch_ops

@@ -32,4 +32,9 @@ std::pair<at::Tensor, at::Tensor> attention_with_state(
 at::Tensor step(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& state,
                 const AttentionOptions& options = {});
 
+/// The matrix that `attention` multiplies v with, [B, H, N, M]. Has no gradient.
+at::Tensor attention_weights(const at::Tensor& q, const at::Tensor& k,
+                             const std::optional<at::Tensor>& key_weight = std::nullopt,
+                             const AttentionOptions& options = {});
+
 }  // namespace fastmax::torch_ops

@@ -83,6 +83,27 @@ TEST_F(PlotTest, LeavesOutPointsThatCannotBeDrawn) {
   EXPECT_NE(content("empty.svg").find("no data"), std::string::npos);
 }
 
+TEST_F(PlotTest, DrawsBands) {
+  plot_.series[0].low = {5e-5, 5e-4, 2};
+  plot_.series[0].high = {2e-4, 2e-3, 8};
+  line_plot(plot_, file("a.svg"));
+  const std::string csv = content("a.csv");
+  EXPECT_EQ(csv.substr(0, csv.find('\n')), "panel,series,x_label,x,y_label,y,low,high");
+  EXPECT_NE(csv.find(",4,2,8\n"), std::string::npos);
+  EXPECT_NE(csv.find(",0.05,,\n"), std::string::npos);  // the other has none
+  const auto polygons = [&] {
+    const std::string svg = content("a.svg");
+    std::size_t count = 0;
+    for (std::size_t at = 0; (at = svg.find("fill-opacity", at + 1)) != std::string::npos;) ++count;
+    return count;
+  };
+  const std::size_t with_band = polygons();
+  plot_.series[0].low.clear();
+  plot_.series[0].high.clear();
+  line_plot(plot_, file("a.svg"));
+  EXPECT_EQ(with_band, polygons() + 1);
+}
+
 TEST_F(PlotTest, RefusesAnotherKindOfFile) {
   try {
     line_plot(plot_, file("a.pdf"));

@@ -113,7 +113,7 @@ def test_commands_and_their_options_exist():
             words = shlex.split(line, comments=True)
             if not words or Path(words[0]).name != "fastmax":
                 continue
-            known = help_of(*words[1 : 3 if words[1] == "data" else 2])
+            known = help_of(*words[1 : 3 if words[1] in ("data", "export") else 2])
             for option in (word for word in words if word.startswith("--")):
                 assert re.search(rf"(^|[\s,]){option}\b", known), f"{named(page)}: {line}: no {option}"
             recipes = [word for word in words if word.startswith("recipes/")]

@@ -1,0 +1,132 @@
+#include "app/curves.h"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "app/error.h"
+#include "app/statistics.h"
+
+namespace fastmax::app {
+namespace {
+
+constexpr std::int64_t kPoints = 40;
+
+/// What a recipe is but for its seed, and for what does not change what is learnt.
+std::string without_seed(Recipe recipe) {
+  recipe.seed = 0;
+  recipe.train.threads = 0;
+  recipe.train.checkpoint_seconds = 0;
+  recipe.data.path.clear();
+  return write_recipe(recipe);
+}
+
+struct Point {
+  double step, seconds, y;
+};
+
+std::vector<Point> points(const RunDir& run, const Recipe& recipe, const std::string& y) {
+  const std::int64_t lines = recipe.train.steps / recipe.train.log_every,
+                     together = y == "train_loss" ? (lines + kPoints - 1) / kPoints : 1;
+  std::vector<Point> all;
+  double sum = 0;
+  std::int64_t count = 0;
+  for (const auto& line : run.read_metrics()) {
+    if (!line.contains(y)) continue;
+    sum += line.at(y).get<double>();
+    if (++count < together) continue;
+    all.push_back({line.at("step"), line.at("seconds"), sum / static_cast<double>(count)});
+    sum = 0;
+    count = 0;
+  }
+  // What is left over at the end is no whole point.
+  if (all.empty()) throw UsageError(text(run.metrics().string(), ": expected ", y, ", got none"));
+  return all;
+}
+
+/// Names tell groups apart: by attention if that is enough, else by their folders too, else by a whole path.
+void name_groups(std::vector<SeedGroup>& groups) {
+  const auto parent = [](const SeedGroup& group) {
+    return std::filesystem::absolute(group.runs[0].path()).parent_path().filename().string();
+  };
+  std::map<std::string, int> attention, folder;
+  for (const SeedGroup& group : groups) {
+    ++attention[group.recipe.model.attention];
+    ++folder[group.recipe.model.attention + " " + parent(group)];
+  }
+  for (SeedGroup& group : groups) {
+    const std::string& name = group.recipe.model.attention;
+    group.name = attention[name] == 1                      ? name
+                 : folder[name + " " + parent(group)] == 1 ? name + " " + parent(group)
+                                                           : group.runs[0].path().string();
+  }
+}
+
+}  // namespace
+
+std::vector<SeedGroup> group_by_seed(const std::vector<RunDir>& runs) {
+  std::vector<SeedGroup> groups;
+  std::map<std::string, std::size_t> place;
+  std::set<std::pair<std::size_t, std::int64_t>> seeds;
+  for (const RunDir& run : runs) {
+    if (!run.started()) {
+      throw UsageError("expected a run directory, " + run.path().string() + " has no recipe.toml");
+    }
+    const Recipe recipe = read_recipe(run.recipe().string());
+    if (!groups.empty() && groups[0].recipe.task != recipe.task) {
+      throw UsageError(text("expected runs of one task, got ", groups[0].recipe.task, " in ",
+                            groups[0].runs[0].path().string(), " and ", recipe.task, " in ",
+                            run.path().string()));
+    }
+    const auto [found, is_new] = place.emplace(without_seed(recipe), groups.size());
+    if (is_new) groups.push_back({.name = "", .recipe = recipe, .runs = {}});
+    if (!seeds.emplace(found->second, recipe.seed).second) {
+      throw UsageError(text("expected each run once, ", run.path().string(),
+                            " has the recipe and the seed of another"));
+    }
+    groups[found->second].runs.push_back(run);
+  }
+  name_groups(groups);
+  return groups;
+}
+
+Series curve(const SeedGroup& group, const std::string& x, const std::string& y) {
+  std::vector<std::vector<Point>> seeds;
+  std::size_t shortest = static_cast<std::size_t>(-1);
+  for (const RunDir& run : group.runs) {
+    seeds.push_back(points(run, group.recipe, y));
+    shortest = std::min(shortest, seeds.back().size());
+  }
+  const bool band = seeds.size() > 1;
+  Series series{
+      .name = group.name + (band ? text(", ", seeds.size(), " seeds") : ""), .x = {}, .y = {}};
+  for (std::size_t i = 0; i < shortest; ++i) {
+    std::vector<double> at, value;
+    for (const auto& seed : seeds) {
+      at.push_back(x == "seconds" ? seed[i].seconds : seed[i].step);
+      value.push_back(seed[i].y);
+    }
+    series.x.push_back(mean(at));
+    series.y.push_back(mean(value));
+    if (!band) continue;
+    series.low.push_back(*std::min_element(value.begin(), value.end()));
+    series.high.push_back(*std::max_element(value.begin(), value.end()));
+  }
+  return series;
+}
+
+Plot curves(const std::vector<SeedGroup>& groups, const std::string& x, const std::string& y) {
+  Plot plot{.title = groups[0].recipe.task + (y == "train_loss" ? ": training" : ": validation"),
+            .x_label = x == "seconds" ? "seconds of training" : "step",
+            .y_label = y == "val_accuracy" ? "accuracy" : "loss (nats)"};
+  bool bands = false;
+  for (const SeedGroup& group : groups) {
+    bands = bands || group.runs.size() > 1;
+    plot.series.push_back(curve(group, x, y));
+  }
+  if (bands) plot.title += ", mean and range over seeds";
+  return plot;
+}
+
+}  // namespace fastmax::app

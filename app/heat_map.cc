@@ -1,0 +1,68 @@
+#include "app/heat_map.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <sstream>
+
+#include "app/error.h"
+
+namespace fastmax::app {
+namespace {
+
+constexpr int kPanelWidth = 420, kPanelHeight = 360;
+// Entries are repeated up to so many across: who shows a small image larger would smooth it.
+constexpr std::size_t kPixels = 300;
+// Even steps of lightness from dark violet to yellow, in the order of which eyes without red or green agree.
+constexpr const char* kColours =
+    "0 '#440154', 0.25 '#3b528b', 0.5 '#21918c', 0.75 '#5ec962', 1 '#fde725'";
+
+std::string entry(float x) {
+  std::array<char, 32> buffer{};
+  std::snprintf(buffer.data(), buffer.size(), "%.4g", static_cast<double>(x));
+  return buffer.data();
+}
+
+std::string panel(const HeatMap& map, std::size_t index) {
+  const std::size_t rows = map.rows.size(), columns = map.rows[0].size(),
+                    k = std::max<std::size_t>(1, kPixels / std::max(rows, columns));
+  float low = 0, high = 0;
+  std::ostringstream out;
+  out << "$m" << index << " << END\n";
+  for (const auto& row : map.rows) {
+    std::string line;
+    for (const float x : row) {
+      low = std::min(low, x);
+      high = std::max(high, x);
+      const std::string word = entry(x) + " ";
+      for (std::size_t i = 0; i < k; ++i) line += word;
+    }
+    for (std::size_t i = 0; i < k; ++i) out << line << "\n";
+  }
+  const auto place = [&](int axis) { return text("(($", axis, " + 0.5) / ", k, " - 0.5)"); };
+  out << "END\nset title " << gnuplot_string(map.title) << "\nset xlabel "
+      << gnuplot_string(map.x_label) << "\nset ylabel " << gnuplot_string(map.y_label)
+      << "\nset xrange [-0.5:" << static_cast<double>(columns) - 0.5 << "]\nset yrange ["
+      << static_cast<double>(rows) - 0.5 << ":-0.5]\nset cbrange [" << entry(low) << ":"
+      << entry(high > low ? high : low + 1) << "]\nplot $m" << index << " matrix using " << place(1)
+      << ":" << place(2) << ":3 with image notitle\n";
+  return out.str();
+}
+
+}  // namespace
+
+Drawing heat_drawing(const std::vector<HeatMap>& panels, int columns, std::string csv) {
+  const int rows = (static_cast<int>(panels.size()) + columns - 1) / columns;
+  std::ostringstream out;
+  out << "set palette defined (" << kColours << ")\nset tics out\nset size ratio -1\n"
+      << "set cbtics textcolor rgb '" << kInk << "'\n";
+  if (panels.size() > 1) out << "set multiplot layout " << rows << "," << columns << "\n";
+  for (std::size_t i = 0; i < panels.size(); ++i) out << panel(panels[i], i);
+  if (panels.size() > 1) out << "unset multiplot\n";
+  return {.commands = out.str(),
+          .csv = std::move(csv),
+          .width = columns * kPanelWidth,
+          .height = rows * kPanelHeight};
+}
+
+}  // namespace fastmax::app
