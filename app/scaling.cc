@@ -93,7 +93,13 @@ void draw(const Json& rows, const ScalingConfig& config, const std::filesystem::
 
 Table run_scaling(const ScalingConfig& config, const std::filesystem::path& folder) {
   for (const std::string& name : config.attention) {
-    require_name("--attention", attention_names(), name);
+    require_name("--attention", trainable_attention_names(), name);
+    if (name == "informer" && config.model.causal()) {
+      throw UsageError(
+          "--attention informer: expected another one for a language model: which of its queries "
+          "attend is decided by all of "
+          "them, so it has no causal form");
+    }
   }
   require_plot((folder / "scaling.svg").string());
   make_folder(folder);
