@@ -12,6 +12,7 @@
 #include "app/files.h"
 #include "app/recall_task.h"
 #include "app/recipe_check.h"
+#include "app/recipe_difference.h"
 #include "app/recipe_keys.h"
 #include "app/recipe_text.h"
 
@@ -279,16 +280,9 @@ std::string write_recipe(const Recipe& recipe) {
 }
 
 std::optional<std::string> first_difference(const Recipe& there, const Recipe& here) {
-  std::istringstream a(write_recipe(there)), b(write_recipe(here));
-  std::string group;
-  for (std::string x, y; std::getline(a, x) && std::getline(b, y);) {
-    if (x.rfind('[', 0) == 0) group = x.substr(1, x.size() - 2) + ".";
-    if (x == y) continue;
-    const auto value = [](const std::string& line) { return line.substr(line.find(" = ") + 3); };
-    return text(group, x.substr(0, x.find(" = ")), " is ", value(x), " there and ", value(y),
-                " here");
-  }
-  return std::nullopt;
+  const auto all = differences(there, here);
+  if (all.empty()) return std::nullopt;
+  return text(all[0].path, " is ", all[0].there, " there and ", all[0].here, " here");
 }
 
 }  // namespace fastmax::app

@@ -26,12 +26,15 @@ class Reader {
     }
   }
 
-  std::vector<PlannedRun> read() {
-    const toml::array* entries = root_["runs"].as_array();
-    if (!entries || root_.size() != 1) fail(root_, "expected nothing but [[runs]]");
-    for (const toml::node& entry : *entries) {
-      if (!entry.is_table()) fail(entry, "runs: expected tables");
-      add(*entry.as_table());
+  ReportPlan read() {
+    for (const auto& [key, node] : root_) {
+      const bool runs = key.str() == "runs";
+      if (!node.is_array() || !(runs || key.str() == "speed"))
+        fail(node, "expected nothing but [[runs]] and [[speed]]");
+      for (const toml::node& entry : *node.as_array()) {
+        if (!entry.is_table()) fail(entry, text(key.str(), ": expected tables"));
+        runs ? add_runs(*entry.as_table()) : add_speed(*entry.as_table());
+      }
     }
     return std::move(plan_);
   }
@@ -61,36 +64,57 @@ class Reader {
     return all;
   }
 
-  void add(const toml::table& entry) {
-    static const std::set<std::string_view> kKeys = {"folder", "recipe", "attention",
-                                                     "seeds",  "set",    "maps"};
+  void refuse_others(const toml::table& entry, const std::set<std::string_view>& keys) const {
     for (const auto& [key, node] : entry) {
-      if (!kKeys.contains(key.str())) fail(node, text(key.str(), ": unknown key"));
+      if (!keys.contains(key.str())) fail(node, text(key.str(), ": unknown key"));
     }
+  }
+
+  std::vector<std::string> settings(const toml::table& entry) const {
+    if (!entry.contains("set")) return {};
+    return values<std::string>(entry, "set", "\"key=value\"");
+  }
+
+  std::vector<std::string> attentions(const toml::table& entry) const {
+    const auto names = values<std::string>(entry, "attention", "names");
+    for (const std::string& name : names) {
+      require_name(text(file_.string(), ":", entry.source().begin.line, ": attention"),
+                   trainable_attention_names(), name);
+    }
+    return names;
+  }
+
+  void add_speed(const toml::table& entry) {
+    refuse_others(entry, {"name", "recipe", "attention", "set"});
+    PlannedSpeed speed{.name = value<std::string>(entry, "name", "a name"),
+                       .recipe = value<std::string>(entry, "recipe", "a file"),
+                       .attentions = attentions(entry),
+                       .settings = settings(entry)};
+    if (!names_.insert("speed " + speed.name).second)
+      fail(entry, speed.name + ": expected once, listed twice");
+    plan_.speeds.push_back(std::move(speed));
+  }
+
+  void add_runs(const toml::table& entry) {
+    refuse_others(entry, {"folder", "recipe", "attention", "seeds", "set", "maps"});
     const auto folder = value<std::string>(entry, "folder", "a name");
     const auto recipe = value<std::string>(entry, "recipe", "a file");
     const bool maps = entry.contains("maps") && value<bool>(entry, "maps", "true or false");
-    std::vector<std::string> settings;
-    if (entry.contains("set")) settings = values<std::string>(entry, "set", "\"key=value\"");
-    const auto attentions = values<std::string>(entry, "attention", "names");
-    for (const std::string& attention : attentions) {
-      require_name(text(file_.string(), ":", entry.source().begin.line, ": attention"),
-                   trainable_attention_names(), attention);
-    }
+    const auto kinds = attentions(entry);
     for (const std::int64_t seed : values<std::int64_t>(entry, "seeds", "whole numbers")) {
-      for (const std::string& attention : attentions) {
+      for (const std::string& attention : kinds) {
         const std::string name = folder + "/" + attention + "-seed" + std::to_string(seed);
         if (!names_.insert(name).second) fail(entry, name + ": expected once, listed twice");
         PlannedRun run{.folder = folder,
                        .attention = attention,
                        .seed = seed,
                        .recipe = recipe,
-                       .settings = settings,
+                       .settings = settings(entry),
                        .maps = maps,
                        .dir = RunDir(results_ / "runs" / name)};
         run.settings.push_back("model.attention=" + attention);
         run.settings.push_back("seed=" + std::to_string(seed));
-        plan_.push_back(std::move(run));
+        plan_.runs.push_back(std::move(run));
       }
     }
   }
@@ -98,7 +122,7 @@ class Reader {
   fs::path results_, file_;
   toml::table root_;
   std::set<std::string> names_;
-  std::vector<PlannedRun> plan_;
+  ReportPlan plan_;
 };
 
 /// A word of a shell command; one that begins a path from here is left as it is.
@@ -113,7 +137,7 @@ std::string quoted(const std::string& word) {
 
 }  // namespace
 
-std::vector<PlannedRun> read_plan(const fs::path& results) { return Reader(results).read(); }
+ReportPlan read_plan(const fs::path& results) { return Reader(results).read(); }
 
 std::vector<std::string> folders_of(const std::vector<PlannedRun>& plan) {
   std::vector<std::string> folders;
@@ -125,6 +149,10 @@ std::vector<std::string> folders_of(const std::vector<PlannedRun>& plan) {
 }
 
 fs::path maps_file(const PlannedRun& run) { return run.dir.path() / "maps.csv"; }
+
+fs::path speed_file(const fs::path& results, const std::string& name) {
+  return results / "speed" / (name + ".json");
+}
 
 std::vector<std::string> commands_to_do(const std::vector<PlannedRun>& plan) {
   const std::string program = quoted(fs::path(own_path()).lexically_proximate(fs::current_path()));

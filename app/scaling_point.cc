@@ -2,18 +2,16 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <malloc.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
-#include <vector>
+#include <memory>
 
-#include "app/clock.h"
 #include "app/error.h"
 #include "app/evaluate.h"
-#include "app/memory.h"
 #include "app/optimiser.h"
+#include "app/step_cost.h"
 #include "app/subprocess.h"
 
 namespace fastmax::app {
@@ -27,7 +25,6 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ModelConfig, attention, layers, heads, dim, m
 
 namespace {
 
-constexpr int kFewestSteps = 3, kMostSteps = 50;
 constexpr std::int64_t kWarmUpLength = 64;
 
 /// A model with its optimiser and one sequence of random tokens.
@@ -40,12 +37,10 @@ class Trainee {
         targets_(config.classes ? at::randint(config.classes, {1}, at::kLong) : tokens_.flatten()) {
   }
 
-  /// Forward, backward and update; its seconds.
-  double step() {
-    const auto began = Clock::now();
+  /// Forward, backward and update.
+  void step() {
     cross_entropy(model_.forward(tokens_, {}, /*training=*/true), targets_).backward();
     optimiser_.step(1e-3);
-    return seconds_since(began);
   }
 
  private:
@@ -54,13 +49,6 @@ class Trainee {
   at::Tensor tokens_, targets_;
 };
 
-/// Freed blocks go back to the system at once, so that the resident size is what is alive, or are kept for
-/// the next step, which is quicker. The second is what glibc arrives at by itself after a few steps.
-void return_freed_memory(bool at_once) {
-  mallopt(M_MMAP_THRESHOLD, at_once ? 64 << 10 : 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, at_once ? 64 << 10 : 1 << 30);
-}
-
 /// What the child process does. Its answer is one JSON line.
 Json measure(const ModelConfig& config, double budget) {
   // Code and tables that the first step of any length pages in are not this length's memory.
@@ -68,31 +56,15 @@ Json measure(const ModelConfig& config, double budget) {
   small.length = std::min(config.length, kWarmUpLength);
   Trainee(small).step();
 
-  return_freed_memory(true);
-  reset_peak_memory();
-  const std::int64_t before = peak_memory_bytes();
-  Trainee trainee(config);
-  std::vector<double> seconds = {trainee.step()};
-  const std::int64_t peak = peak_memory_bytes() - before;
-  return_freed_memory(false);
-
-  double spent = seconds[0];
-  if (spent < budget) seconds.clear();  // it warmed up; there is time for better ones
-  const auto enough = [&] {
-    const int steps = static_cast<int>(seconds.size());
-    return steps >= kMostSteps || (spent >= budget && steps >= 1) ||
-           (spent * 2 >= budget && steps >= kFewestSteps);
-  };
-  while (!enough()) {
-    seconds.push_back(trainee.step());
-    spent += seconds.back();
-  }
-  std::nth_element(seconds.begin(),
-                   seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2),
-                   seconds.end());
-  return {{"steps", seconds.size()},
-          {"steps_per_second", 1 / seconds[seconds.size() / 2]},
-          {"peak_memory_bytes", peak}};
+  const StepCost cost = measure_steps(
+      [&]() -> std::function<void()> {
+        const auto trainee = std::make_shared<Trainee>(config);
+        return [trainee] { trainee->step(); };
+      },
+      budget);
+  return {{"steps", cost.steps},
+          {"steps_per_second", cost.steps_per_second},
+          {"peak_memory_bytes", cost.peak_memory_bytes}};
 }
 
 }  // namespace

@@ -1,0 +1,168 @@
+#include "app/report_results.h"
+
+#include <toml++/toml.h>
+
+#include <algorithm>
+
+#include "app/error.h"
+#include "app/files.h"
+
+namespace fastmax::app {
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+namespace {
+
+const ordered_json kNothing;
+
+ordered_json read_json(const fs::path& file) {
+  if (!fs::exists(file)) return nullptr;
+  auto json = ordered_json::parse(read_file(file, "results"), nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) throw UsageError(file.string() + ": expected a JSON object");
+  return json;
+}
+
+class PaperReader {
+ public:
+  explicit PaperReader(const fs::path& file) : file_(file) {
+    try {
+      root_ = toml::parse(read_file(file, "the paper's numbers"), file.string());
+    } catch (const toml::parse_error& e) {
+      throw UsageError(text(file.string(), ":", e.source().begin.line, ": expected TOML, got ",
+                            e.description()));
+    }
+  }
+
+  PaperNumbers read() const {
+    return {.recipes = string("recipes"),
+            .accuracy_source = string("accuracy.source"),
+            .speed_source = string("steps_per_second.source"),
+            .accuracy = rows("accuracy"),
+            .speed = rows("steps_per_second"),
+            .accuracy_notes = strings("notes.accuracy"),
+            .speed_notes = strings("notes.steps_per_second")};
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& path, const char* expected) const {
+    throw UsageError(text(file_.string(), ": ", path, ": expected ", expected));
+  }
+  std::string string(const std::string& path) const {
+    const auto found = root_.at_path(path).value<std::string>();
+    if (!found) fail(path, "a string");
+    return *found;
+  }
+  std::vector<std::string> strings(const std::string& path) const {
+    std::vector<std::string> all;
+    const toml::array* found = root_.at_path(path).as_array();
+    if (!found) fail(path, "a list of strings");
+    for (const toml::node& node : *found) {
+      if (!node.is_string()) fail(path, "a list of strings");
+      all.push_back(*node.value<std::string>());
+    }
+    return all;
+  }
+  std::map<std::string, PaperNumbers::Row> rows(const std::string& path) const {
+    std::map<std::string, PaperNumbers::Row> all;
+    const toml::table* found = root_.at_path(path).as_table();
+    if (!found) fail(path, "a table");
+    for (const auto& [attention, row] : *found) {
+      if (!row.is_table()) continue;  // its source
+      for (const auto& [task, value] : *row.as_table()) {
+        if (!value.is_number()) fail(path, "numbers");
+        all[std::string(attention.str())][std::string(task.str())] = *value.value<double>();
+      }
+    }
+    return all;
+  }
+
+  fs::path file_;
+  toml::table root_;
+};
+
+FinishedRun read_finished(const PlannedRun& run) {
+  FinishedRun finished{.plan = run,
+                       .recipe = read_recipe(run.dir.recipe().string()),
+                       .result = run.dir.read_result()};
+  const std::pair<const char*, std::pair<std::string, std::string>> facts[] = {
+      {"attention", {run.attention, finished.recipe.model.attention}},
+      {"seed", {std::to_string(run.seed), std::to_string(finished.recipe.seed)}}};
+  for (const auto& [key, values] : facts) {
+    if (values.first == values.second) continue;
+    throw UsageError(text(run.dir.recipe().string(), ": ", key, ": expected ", values.first,
+                          ", as the folder says, got ", values.second));
+  }
+  for (const char* key :
+       {"task", "steps", "val", "test", "threads", "machine", "version", "commit"}) {
+    if (!finished.result.contains(key)) {
+      throw UsageError(text(run.dir.result().string(), ": expected the key ", key));
+    }
+  }
+  return finished;
+}
+
+}  // namespace
+
+Results::Results(const fs::path& folder)
+    : folder_(folder),
+      plan_(read_plan(folder)),
+      paper_(PaperReader(folder / "paper.toml").read()),
+      bench_(read_json(folder / "figure3.json")) {
+  for (const PlannedRun& run : plan_.runs) {
+    if (run.dir.finished()) finished_.push_back(read_finished(run));
+  }
+  std::stable_sort(finished_.begin(), finished_.end(),
+                   [](const auto& a, const auto& b) { return a.plan.seed < b.plan.seed; });
+  for (const PlannedSpeed& speed : plan_.speeds) {
+    speed_[speed.name] = read_json(speed_file(folder, speed.name));
+  }
+}
+
+std::vector<FinishedRun> Results::runs(const std::string& folder,
+                                       const std::string& attention) const {
+  std::vector<FinishedRun> all;
+  for (const FinishedRun& run : finished_) {
+    if (run.plan.folder == folder && run.plan.attention == attention) all.push_back(run);
+  }
+  return all;
+}
+
+std::vector<FinishedRun> Results::runs_of(const std::vector<std::string>& folders) const {
+  std::vector<FinishedRun> all;
+  for (const std::string& folder : folders) {
+    for (const FinishedRun& run : finished_) {
+      if (run.plan.folder == folder) all.push_back(run);
+    }
+  }
+  return all;
+}
+
+std::vector<std::string> Results::attentions(const std::string& folder) const {
+  std::vector<std::string> all;
+  for (const PlannedRun& run : plan_.runs) {
+    if (run.folder == folder && std::find(all.begin(), all.end(), run.attention) == all.end())
+      all.push_back(run.attention);
+  }
+  return all;
+}
+
+std::vector<std::string> Results::folders(const std::string& prefix) const {
+  std::vector<std::string> all = folders_of(plan_.runs);
+  std::erase_if(all, [&](const std::string& folder) { return folder.rfind(prefix, 0) != 0; });
+  return all;
+}
+
+const ordered_json& Results::speed(const std::string& name) const {
+  const auto found = speed_.find(name);
+  return found == speed_.end() ? kNothing : found->second;
+}
+
+const ordered_json& Results::speed(const std::string& name, const std::string& attention) const {
+  const ordered_json& document = speed(name);
+  if (document.is_null()) return kNothing;
+  for (const ordered_json& row : document.at("rows")) {
+    if (row.at("attention") == attention && !row.at("steps_per_second").is_null()) return row;
+  }
+  return kNothing;
+}
+
+}  // namespace fastmax::app

@@ -1,0 +1,30 @@
+// Training steps a second for the published tables, measured apart from the runs, which share the machine.
+//
+// speed/NAME.json: {"name", "recipe", "settings", "sizes", "threads", "machine", "version", "commit",
+//                   "rows": [{"attention", "steps", "steps_per_second", "peak_memory_bytes"}]}
+// A point whose process was killed has steps_per_second null, and a "note".
+#pragma once
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "app/report_plan.h"
+
+namespace CLI {
+class App;
+}
+
+namespace fastmax::app {
+
+/// Measures what is not there yet of `speeds` (those in `only`, if it names any): one thread, real batches, each point in
+/// a process of its own. The attentions of a recipe take turns in three rounds of `seconds` each, and the medians count. Returns
+/// the files written. Throws UsageError for a name that is not planned, WorkError when a step fails, Interrupted
+/// on Ctrl-C, which keeps what is complete.
+std::vector<std::string> measure_speeds(const std::vector<PlannedSpeed>& speeds,
+                                        const std::filesystem::path& results,
+                                        const std::vector<std::string>& only, double seconds);
+
+/// The hidden command `speed-point`: the child's side.
+void add_speed_point(CLI::App& app);
+
+}  // namespace fastmax::app
