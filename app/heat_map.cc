@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <iterator>
 #include <sstream>
 
 #include "app/error.h"
@@ -23,17 +24,30 @@ std::string entry(float x) {
   return buffer.data();
 }
 
+/// The 99th percentile of the entries that are not 0; 1 where all are.
+float brightest(const HeatMap& map) {
+  std::vector<float> entries;
+  for (const auto& row : map.rows)
+    std::copy_if(row.begin(), row.end(), std::back_inserter(entries),
+                 [](float x) { return x != 0; });
+  if (entries.empty()) return 1;
+  const auto place =
+      entries.begin() + static_cast<std::ptrdiff_t>(0.99 * static_cast<double>(entries.size() - 1));
+  std::nth_element(entries.begin(), place, entries.end());
+  return *place;
+}
+
 std::string panel(const HeatMap& map, std::size_t index) {
   const std::size_t rows = map.rows.size(), columns = map.rows[0].size(),
                     k = std::max<std::size_t>(1, kPixels / std::max(rows, columns));
-  float low = 0, high = 0;
+  const float high = brightest(map);
+  float low = 0;
   std::ostringstream out;
   out << "$m" << index << " << END\n";
   for (const auto& row : map.rows) {
     std::string line;
     for (const float x : row) {
       low = std::min(low, x);
-      high = std::max(high, x);
       const std::string word = entry(x) + " ";
       for (std::size_t i = 0; i < k; ++i) line += word;
     }

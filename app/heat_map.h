@@ -13,8 +13,9 @@ struct HeatMap {
   std::vector<std::vector<float>> rows;
 };
 
-/// Panels in rows of `columns`. Each has its own range of colours, from its smallest entry (or 0, if that is smaller) to its
-/// largest, and a bar that says which. `csv` is the data as its maker wants it.
+/// Panels in rows of `columns`. Each has its own range of colours, and a bar that says which: from 0, or the smallest entry if that
+/// is negative, up to the 99th percentile of the entries that are not 0. Larger ones look like it: the first row of a causal
+/// map is one weight of 1, beside which nothing else would show. `csv` is the data as its maker wants it.
 Drawing heat_drawing(const std::vector<HeatMap>& panels, int columns, std::string csv);
 
 }  // namespace fastmax::app

@@ -72,7 +72,7 @@ void add_maps_figure(const Results& results, Publication& publication) {
       "Every head of the first seed's best model, on the first sequence of the test part: the "
       "weights that were applied, computed from the queries "
       "and keys that the layer saw (`fastmax maps`; the numbers are `maps.csv` of each run). Each "
-      "map has its own range of colours. The "
+      "map has its own range of colours, up to the 99th percentile of its weights. The "
       "paper shows heads chosen at random, of models of other sizes.\n\n## How\n\n" +
       how_run(results, folders);
 }
