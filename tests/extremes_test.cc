@@ -192,5 +192,32 @@ TEST(Extremes, ManyKeysKeepTheirDigits) {
   }
 }
 
+// A gradient is made of differences between values and outputs. Where both are far from zero those must not cost digits
+// beyond the ones that float outputs lack. Measured: dq is 1.4e-6 off at most; with values as they come, 5e-6 to 1.7e-5.
+// States carry values that are far from zero, too.
+TEST(Extremes, ValuesFarFromZeroKeepTheirGradients) {
+  for (const bool causal : {false, true})
+    for (const bool states : {false, true}) {
+      SCOPED_TRACE(testing::Message() << "causal " << causal << " states " << states);
+      Problem<float> problem(
+          {.H = 2, .Hkv = 1, .N = 1500, .M = 1500, .D = 8, .E = 5, .causal = causal});
+      problem.v.for_each([](float& x) { x += 10; });
+      if (states) {
+        problem.add_states();
+        for (std::size_t i = 0; i < problem.initial_state.size(); i += 6)
+          for (std::size_t e = 0; e < 5; ++e)
+            problem.initial_state[i + e] += 10 * problem.initial_state[i + 5];
+      }
+      Outputs<float> saved = problem.outputs();
+      Gradients<float> truth = problem.gradients(), out = problem.gradients();
+      reference::backward<double>(problem.args(saved, truth), problem.options());
+      forward(problem.args(saved), problem.options(Form::kFactorised));
+      backward(problem.args(saved, out), problem.options(Form::kFactorised));
+      EXPECT_LE(rel_rms(out.dq, truth.dq), 4e-6);
+      EXPECT_LE(rel_rms(out.dk, truth.dk), 4e-6);
+      EXPECT_LE(rel_rms(out.dv, truth.dv), 4e-6);
+    }
+}
+
 }  // namespace
 }  // namespace fastmax

@@ -72,7 +72,7 @@ class DirectBackward {
                       n = panel_tokens(shape_.N, i);
     pack_queries(call_, shape_, b, head, first, n, shared.x + panel * shape_.dims * kPanel,
                  shared.inverse + panel * kPanel);
-    pack_output_gradients(call_, shape_, b, head, first, n,
+    pack_output_gradients(call_, shape_, b, head, first, n, static_cast<const T*>(nullptr),
                           shared.u + panel * shape_.channels * kPanel, shared.c + panel * kPanel,
                           w.dV);
   }

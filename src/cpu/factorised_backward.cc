@@ -6,6 +6,10 @@
 //                                                                       dv = w_m R^T phi(k),
 //                                                                       without its last entry
 //
+// v and o lose one vector m first, which changes no gradient: u . (v - m) + c with c = -u . (o - m) is u . v + c with
+// c = -u . o, but sums of small numbers round less. A state that comes in or goes out has v, so M_f loses y_f m, and
+// R_f, a gradient with respect to [v, 1], gains R_f . m in its last entry on the way in and gives it back on the way out.
+//
 // Five passes over a state against forward's two: M and R are built, dq comes through M, dk and dv
 // through R. Unmasked, each state is complete before it is read. Causal, dq needs the keys before
 // it (a scan forwards with M), dk and dv the queries after (a scan backwards with R).
@@ -38,8 +42,10 @@ class FactorisedBackward {
         [&](std::size_t group, const Shared& shared, const auto& workers, const Team& inner) {
           const std::size_t b = group / shape_.Hkv, h = group % shape_.Hkv;
           shared.weight.fill(call_, shape_.table, b, h);
+          panels_.take_mean(b, h, shared.M.mean);
           load_state(call_, shape_, call_.initial_state.head(b, h), true, shared.M);
           load_state(call_, shape_, call_.args.d_final_state.head(b, h), false, shared.R);
+          if (call_.args.d_final_state.data) shear_state(shape_, shared.R, shared.M.mean, T{1});
           const std::size_t before =
               call_.causal ? static_cast<std::size_t>(shape_.offset) : shape_.M;
           join_keys_before(b, h, before, shared, workers, inner);
@@ -58,6 +64,7 @@ class FactorisedBackward {
           }
           read_keys(b, h, before, shared, workers, inner);
           if (const auto& out = call_.args.d_initial_state; out.data) {
+            shear_state(shape_, shared.R, shared.M.mean, T{-1});
             store_state(call_, shape_, shared.R, false, static_cast<std::size_t>(out.F),
                         out.head(b, h));
           }
@@ -88,8 +95,9 @@ class FactorisedBackward {
         JoiningPanel<T> queries[kMaxChunk];
         for (std::size_t i = 0; i < count; ++i) {
           const std::size_t panel = first + i;
-          queries[i] = panels_.pack_query(b, h * shape_.heads + panel / shape_.query_panels,
-                                          panel % shape_.query_panels, w.tokens, i, w.dV);
+          queries[i] =
+              panels_.pack_query(b, h * shape_.heads + panel / shape_.query_panels,
+                                 panel % shape_.query_panels, shared.M.mean, w.tokens, i, w.dV);
         }
         for (std::size_t block = shape_.slice_begin(slice, slices);
              block < shape_.slice_begin(slice + 1, slices); ++block) {
@@ -111,7 +119,7 @@ class FactorisedBackward {
       const std::size_t head = h * shape_.heads + item / items, first = item % items * shape_.chunk;
       const std::size_t count = std::min(shape_.chunk, shape_.query_panels - first);
       for (std::size_t i = 0; i < count; ++i)
-        panels_.pack_query(b, head, first + i, w.tokens, i, w.dV);
+        panels_.pack_query(b, head, first + i, shared.M.mean, w.tokens, i, w.dV);
       std::fill_n(w.dX, count * panels_.x_size(), T{0});
       for (std::size_t block = 0; block < shape_.table.blocks.size(); ++block) {
         for (std::size_t i = 0; i < count; ++i) {
@@ -133,7 +141,8 @@ class FactorisedBackward {
       const Worker w = workers[worker];
       const std::size_t first = item * shape_.chunk, count = std::min(shape_.chunk, panels - first);
       for (std::size_t i = 0; i < count; ++i) {
-        panels_.pack_key(b, h, (first + i) * kPanel, panel_tokens(tokens, first + i), w.tokens, i);
+        panels_.pack_key(b, h, (first + i) * kPanel, panel_tokens(tokens, first + i), shared.M.mean,
+                         w.tokens, i);
       }
       std::fill_n(w.dX, count * panels_.x_size(), T{0});
       std::fill_n(w.dV, count * panels_.v_size(), T{0});

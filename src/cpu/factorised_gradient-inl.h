@@ -1,4 +1,6 @@
 // The gradient of the factorised form, panel by panel: what factorised_backward.cc says in what order.
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 
 #include "hwy/highway.h"
@@ -24,25 +26,43 @@ struct FactorisedGradient {
   const BackwardCall<T>& call;
   const FactorisedShape& shape;
 
+  /// A vector near the outputs, and so near the values, to subtract from both: the mean output of the first queries that
+  /// see a key. nullptr stays what it is.
+  void take_mean(std::size_t b, std::size_t h, T* mean) const {
+    if (!mean) return;
+    const auto o = call.args.o.head(b, h * shape.heads);
+    const T* g = call.args.g.head(b, h * shape.heads);
+    std::fill_n(mean, shape.E, T{0});
+    std::size_t count = 0;
+    for (std::size_t n = 0; n < std::min(shape.N, kPanel); ++n) {
+      if (!(g[n] > 0)) continue;
+      ++count;
+      for (std::size_t e = 0; e < shape.E; ++e) mean[e] += o[n][e];
+    }
+    for (std::size_t e = 0; e < shape.E; ++e) {
+      mean[e] /= static_cast<T>(count);
+      if (!(std::abs(mean[e]) <= kMostMean<T>)) mean[e] = 0;
+    }
+  }
+
   /// kappa, u, c, 1/std of panel `panel` of one head into slot `slot`, u as rows too.
-  JoiningPanel<T> pack_query(std::size_t b, std::size_t head, std::size_t panel, const Tokens& to,
-                             std::size_t slot, T* scratch) const {
+  JoiningPanel<T> pack_query(std::size_t b, std::size_t head, std::size_t panel, const T* mean,
+                             const Tokens& to, std::size_t slot, T* scratch) const {
     const std::size_t n = panel_tokens(shape.N, panel), first = panel * kPanel;
     T* x = to.queries.x + slot * x_size();
     T* u = to.queries.u + slot * v_size();
     T* c = to.queries.c + slot * kPanel;
     T* rows = to.u_rows + slot * kPanel * shape.value_stride;
     pack_queries(call, shape, b, head, first, n, x, to.queries.inverse + slot * kPanel);
-    pack_output_gradients(call, shape, b, head, first, n, u, c, scratch);
+    pack_output_gradients(call, shape, b, head, first, n, mean, u, c, scratch);
     panel_to_rows(u, shape.channels, static_cast<const T*>(nullptr), n, rows, shape.value_stride);
     return {x, n, nullptr, rows, shape.value_stride, c};
   }
   JoiningPanel<T> pack_key(std::size_t b, std::size_t h, std::size_t first, std::size_t n,
-                           const Tokens& to, std::size_t slot) const {
-    const auto v = call.args.v.head(b, h);
-    pack_plain(v[first].data(), v.stride, n, shape.E, to.values + slot * v_size(),
-               shape.whole_panels);
-    return pack_joining(call, shape, b, h, first, n, static_cast<const T*>(nullptr), to.keys, slot);
+                           const T* mean, const Tokens& to, std::size_t slot) const {
+    const auto tokens = pack_joining(call, shape, b, h, first, n, mean, to.keys, slot);
+    pack_plain(tokens.rows, tokens.ld, n, shape.E, to.values + slot * v_size(), shape.whole_panels);
+    return tokens;
   }
 
   /// d_x += gradient of queries through M.

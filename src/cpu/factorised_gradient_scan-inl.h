@@ -48,9 +48,9 @@ class GradientScan {
       const Worker w = workers[worker];
       keys[i] =
           panels_.pack_key(b, h, static_cast<std::size_t>(shape_.offset) + (first + i) * kPanel,
-                           panel_tokens(shape_.N, first + i), shared.tokens, i);
+                           panel_tokens(shape_.N, first + i), shared.M.mean, shared.tokens, i);
       for (std::size_t head = 0; head < shape_.heads; ++head) {
-        panels_.pack_query(b, h * shape_.heads + head, first + i, shared.tokens,
+        panels_.pack_query(b, h * shape_.heads + head, first + i, shared.M.mean, shared.tokens,
                            head * shape_.span + i, w.dV);
       }
     });

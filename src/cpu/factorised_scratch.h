@@ -15,6 +15,7 @@ struct FactorisedShape : Geometry {
   bool causal;
   bool drops_features;
   bool tiles;
+  bool centred;  ///< the state holds v - mean: small numbers lose less
   const FeatureTable& table;
   std::size_t features;  ///< rows of the state, padded
   std::size_t step;      ///< blocks of features that a chunk meets at a time
@@ -31,6 +32,7 @@ struct FactorisedShape : Geometry {
         causal(call.causal),
         drops_features(fastmax::drops_features(call.dropout)),
         tiles(call.tiles),
+        centred(tiles || (is_backward(call) && !drops_features)),
         table(feature_table(call.p, K, tiles ? amx::kBlock : kFeatureBlock)),
         features(table.padded_count()),
         step(tiles ? amx::kReadBlocks : 1),
@@ -46,9 +48,21 @@ struct FactorisedShape : Geometry {
   /// Panels that a worker packs for itself: of a chunk, where tokens meet a whole state.
   std::size_t own_panels() const { return causal && offset == 0 ? 0 : chunk; }
 
+  /// Tiles subtract the mean as they are filled.
+  template <class T>
+  bool reads_values_in_place() const {
+    return values_in_place<T>(*this) && (tiles || !centred);
+  }
+
   /// Blocks of features of slice i of n.
   std::size_t slice_begin(std::size_t i, std::size_t n) const {
     return table.blocks.size() * i / n;
+  }
+
+  /// Where features drop from numerators alone, v - mean does not have the outputs o - mean.
+  template <class Call>
+  static constexpr bool is_backward(const Call&) {
+    return requires(const Call& call) { call.args.d_o; };
   }
 
   /// A slice is worth a pass over its outputs if it has four blocks or threads are short of slices.
@@ -63,7 +77,7 @@ struct StateScratch {
   const T* weight;        ///< w_f / c_p, [features]
   const T* value_weight;  ///< the same, masked where features are dropped
   amx::Bits* tiles;       ///< M as tiles read it, [blocks][amx::state_size]
-  T* mean;                ///< with tiles, M holds v - mean: small numbers lose less in bf16. [E]
+  T* mean;                ///< M holds v - mean. [E]; nullptr: v
 
   StateScratch(Arena& a, const FactorisedShape& s)
       : M(a.take<T>(s.features * s.value_stride)),
@@ -71,7 +85,7 @@ struct StateScratch {
         weight(nullptr),
         value_weight(nullptr),
         tiles(a.take<amx::Bits>(s.tiles ? s.table.blocks.size() * amx::state_size(s.E) : 0)),
-        mean(a.take<T>(s.tiles ? s.E : 0)) {}
+        mean(s.centred ? a.take<T>(s.E) : nullptr) {}
 };
 
 /// Tokens of one side, packed panel by panel.
@@ -80,14 +94,15 @@ struct TokenScratch {
   T* x;              ///< kappa, [panels][dims][kPanel]
   T* inverse;        ///< 1 / sqrt(var + eps), [panels][kPanel]
   T* weight;         ///< key weights, zeros behind the last token, [panels][kPanel]
-  T* values;         ///< rows, [panels][kPanel][value_stride], only if they do not lie in place
+  T* values;         ///< rows, [panels][kPanel][value_stride], only if they are not read in place
   amx::Bits* tiles;  ///< values as tiles, [panels][amx::value_size]
 
   TokenScratch(Arena& a, const FactorisedShape& s, std::size_t panels)
       : x(a.take<T>(panels * s.dims * kPanel)),
         inverse(a.take<T>(panels * kPanel)),
         weight(a.take<T>(panels * kPanel)),
-        values(a.take<T>(values_in_place<T>(s) ? 0 : panels * kPanel * s.value_stride)),
+        values(a.take<T>(s.template reads_values_in_place<T>() ? 0
+                                                               : panels * kPanel * s.value_stride)),
         tiles(a.take<amx::Bits>(s.tiles ? panels * amx::value_size(s.E) : 0)) {}
 };
 
@@ -188,6 +203,7 @@ struct FactorisedBackwardShared {
         dV(a.take<T>(s.causal ? (s.at_once + 1) * s.span * s.channels * kPanel : 0)) {
     M.weight = R.weight = weight.plain;
     M.value_weight = R.value_weight = weight.masked;
+    R.mean = nullptr;
   }
 };
 

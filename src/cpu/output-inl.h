@@ -112,12 +112,12 @@ HWY_INLINE void output_factors(const BackwardCall<T>& call, const Geometry& shap
   }
 }
 
-/// What backward needs of n queries from `first`: u = c_p d_o / g and c = -u . o as panels. scratch:
-/// [channels][kPanel].
+/// What backward needs of n queries from `first`: u = c_p d_o / g and c = -u . o as panels; with a `mean` [E] that
+/// values lack, c = -u . (o - mean). scratch: [channels][kPanel].
 template <class T>
 HWY_INLINE void pack_output_gradients(const BackwardCall<T>& call, const Geometry& shape,
                                       std::size_t batch, std::size_t head, std::size_t first,
-                                      std::size_t n, T* u, T* c, T* scratch) {
+                                      std::size_t n, const T* mean, T* u, T* c, T* scratch) {
   const Tag<T> d;
   const auto d_o =
       call.args.d_o.head(static_cast<std::int64_t>(batch), static_cast<std::int64_t>(head));
@@ -131,14 +131,16 @@ HWY_INLINE void pack_output_gradients(const BackwardCall<T>& call, const Geometr
              shape.E, scratch, shape.whole_panels);
   const std::size_t lanes = shape.whole_panels ? kPanel : used_lanes<T>(n);
   for (std::size_t lane = 0; lane < lanes; lane += kLanes<T>) {
-    const auto f = hn::Load(d, inverse + lane);
+    const auto f = hn::Load(d, inverse + lane), through = hn::Load(d, through_g + lane);
     auto dot = hn::Zero(d);
     for (std::size_t e = 0; e < shape.E; ++e) {
       const auto u_e = hn::Mul(f, hn::LoadU(d, u + e * kPanel + lane));
       hn::StoreU(u_e, d, u + e * kPanel + lane);
-      dot = hn::MulAdd(u_e, hn::LoadU(d, scratch + e * kPanel + lane), dot);
+      auto o_e = hn::Mul(through, hn::LoadU(d, scratch + e * kPanel + lane));
+      if (mean) o_e = hn::Sub(o_e, hn::Set(d, mean[e]));
+      dot = hn::MulAdd(u_e, o_e, dot);
     }
-    hn::StoreU(hn::Neg(hn::Mul(dot, hn::Load(d, through_g + lane))), d, c + lane);
+    hn::StoreU(hn::Neg(dot), d, c + lane);
   }
 }
 

@@ -365,6 +365,16 @@ HWY_INLINE void pad_rows(const T* x, std::size_t stride, std::size_t n, std::siz
   }
 }
 
+/// Rows of D elements less `mean` [D] to rows of `ld`, zeros behind D.
+template <class T>
+HWY_INLINE void center_rows(const T* x, std::size_t stride, std::size_t n, std::size_t D,
+                            const T* mean, T* rows, std::size_t ld) {
+  for (std::size_t j = 0; j < n; ++j) {
+    for (std::size_t d = 0; d < D; ++d) rows[j * ld + d] = x[j * stride + d] - mean[d];
+    std::memset(rows + j * ld + D, 0, (ld - D) * sizeof(T));
+  }
+}
+
 /// X [round_up(D, kRows)][kPanel] of n tokens to padded rows [kPanel][ld], times one factor a token if given.
 template <class T>
 HWY_NOINLINE void panel_to_rows(const T* X, std::size_t D, const T* factor, std::size_t n, T* rows,

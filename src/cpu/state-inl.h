@@ -43,13 +43,12 @@ HWY_NOINLINE void load_state(const Settings<T>& s, const FactorisedShape& shape,
   std::fill_n(state.y, shape.features, T{0});
   if (!S) return;
   const T power = weighted ? unit_power(s) : T{1};
-  const T* mean = shape.tiles ? state.mean : nullptr;
   for (std::size_t f = 0; f < shape.table.count; ++f, S += shape.E + 1) {
     const T w = weighted ? state.weight[f] * power : T{1},
             w_v = weighted ? state.value_weight[f] * power : T{1};
     T* M = state.M + f * shape.value_stride;
     for (std::size_t e = 0; e < shape.E; ++e)
-      M[e] = w_v * (mean ? S[e] - mean[e] * S[shape.E] : S[e]);
+      M[e] = w_v * (state.mean ? S[e] - state.mean[e] * S[shape.E] : S[e]);
     state.y[f] = w * S[shape.E];
   }
 }
@@ -59,15 +58,27 @@ template <class T>
 HWY_NOINLINE void store_state(const Settings<T>& s, const FactorisedShape& shape,
                               const StateScratch<T>& state, bool weighted, std::size_t rows, T* S) {
   const T power = weighted ? T{1} / unit_power(s) : T{1};
-  const T* mean = shape.tiles ? state.mean : nullptr;
   for (std::size_t f = 0; f < shape.table.count; ++f, S += shape.E + 1) {
     const T w = weighted ? power / state.weight[f] : T{1};
     const T* M = state.M + f * shape.value_stride;
     for (std::size_t e = 0; e < shape.E; ++e)
-      S[e] = w * (mean ? M[e] + mean[e] * state.y[f] : M[e]);
+      S[e] = w * (state.mean ? M[e] + state.mean[e] * state.y[f] : M[e]);
     S[shape.E] = w * state.y[f];
   }
   std::fill_n(S, (rows - shape.table.count) * (shape.E + 1), T{0});
+}
+
+/// y_f += sign mean . M_f: what the last entry of a gradient's row gains when v becomes v - mean, for sign = 1.
+template <class T>
+HWY_NOINLINE void shear_state(const FactorisedShape& shape, const StateScratch<T>& state,
+                              const T* mean, T sign) {
+  if (!mean) return;
+  for (std::size_t f = 0; f < shape.table.count; ++f) {
+    const T* M = state.M + f * shape.value_stride;
+    T sum = 0;
+    for (std::size_t e = 0; e < shape.E; ++e) sum += mean[e] * M[e];
+    state.y[f] += sign * sum;
+  }
 }
 
 /// Tokens about to join a state.
@@ -201,12 +212,16 @@ template <class T>
 HWY_INLINE void add_mean(const FactorisedShape& shape, const StateScratch<T>& state, const T* g,
                          T* ot) {
   const Tag<T> d;
-  for (std::size_t e = 0; shape.tiles && e < shape.E; ++e, ot += kPanel) {
+  for (std::size_t e = 0; state.mean && e < shape.E; ++e, ot += kPanel) {
     const auto mean = hn::Set(d, state.mean[e]);
     for (std::size_t n = 0; n < kPanel; n += kLanes<T>)
       hn::StoreU(hn::MulAdd(mean, hn::LoadU(d, g + n), hn::LoadU(d, ot + n)), d, ot + n);
   }
 }
+
+/// v - mean must not overflow.
+template <class T>
+inline constexpr T kMostMean = T(0x1p100);
 
 /// A vector near the values, which tiles subtract from them. Made only of what every reader of the state sees, so that
 /// nothing leaks back in time, be it an infinity: the tokens of the initial state, or else the first keys. It is a
@@ -241,13 +256,13 @@ HWY_INLINE void take_mean(const Call& call, const FactorisedShape& shape, std::s
       std::frexp(largest[i], &exponent);
       const T bit = std::ldexp(T{1}, exponent - 8);
       const T mean = std::round(means[i] / bit) * bit;
-      constexpr T kMost = T(0x1p100);  // v - mean must not overflow
-      state.mean[first + i] = std::abs(mean) <= kMost ? mean : T{0};
+      state.mean[first + i] = std::abs(mean) <= kMostMean<T> ? mean : T{0};
     }
   }
 }
 
-/// n keys of one head from `first`, packed: kappa, weights, and values in place or padded; with tiles, less `mean`.
+/// n keys of one head from `first`, packed: kappa, weights, and values, less `mean` if one is given; in place, padded,
+/// or as tiles.
 template <class Call, class T>
 HWY_INLINE JoiningPanel<T> pack_joining(const Call& call, const FactorisedShape& shape,
                                         std::size_t b, std::size_t key_head, std::size_t first,
@@ -266,9 +281,13 @@ HWY_INLINE JoiningPanel<T> pack_joining(const Call& call, const FactorisedShape&
                          .rows = v[static_cast<std::int64_t>(first)].data(),
                          .ld = static_cast<std::size_t>(v.stride),
                          .last = nullptr};
-  if (!values_in_place<T>(shape)) {
+  if (!shape.template reads_values_in_place<T>()) {
     T* rows = scratch.values + panel * kPanel * shape.value_stride;
-    pad_rows(tokens.rows, tokens.ld, n, shape.E, rows, shape.value_stride);
+    if (shape.centred && !shape.tiles) {
+      center_rows(tokens.rows, tokens.ld, n, shape.E, mean, rows, shape.value_stride);
+    } else {
+      pad_rows(tokens.rows, tokens.ld, n, shape.E, rows, shape.value_stride);
+    }
     tokens.rows = rows;
     tokens.ld = shape.value_stride;
   }
