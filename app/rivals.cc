@@ -4,7 +4,8 @@
 
 namespace fastmax::app {
 namespace {
-constexpr std::int64_t kFeatures = 256;
+constexpr std::int64_t kFeatures =
+    128;  // of Performer: rp_dim of the harness of recipes/paper (Skyformer's src/config.py)
 }
 
 Rival make_rival(const std::string& name, std::int64_t D, bool causal) {

@@ -20,7 +20,7 @@ namespace fastmax::app {
 using Rival = std::function<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
                                        const at::Tensor&, std::uint64_t)>;
 
-/// One of rival_names(), with the constants of its paper. Informer has no causal form: which queries stand
+/// One of rival_names(), with the constants of its paper or of its harness. Informer has no causal form: which queries stand
 /// out is decided by all of them.
 Rival make_rival(const std::string& name, std::int64_t D, bool causal);
 
@@ -41,9 +41,10 @@ at::Tensor performer_attention(const at::Tensor& q, const at::Tensor& k, const a
 
 /// Kitaev et al. 2020.
 struct ReformerOptions {
-  std::int64_t rounds = 2;   ///< hash functions
-  std::int64_t chunk = 64;   ///< sorted tokens that look at each other and at the chunk before
-  std::int64_t buckets = 0;  ///< hash values, even or 1; 0: 2 N / chunk, half a chunk in each
+  std::int64_t rounds =
+      2;  ///< hash functions: num_hash of the harness of recipes/paper (Skyformer's src/config.py)
+  std::int64_t chunk = 64;  ///< sorted tokens that look at each other and at the chunk before; ours
+  std::int64_t buckets = 0;  ///< hash values, even or 1; 0: 2 N / chunk, as their section 2 has it
   bool causal = false;
 };
 /// Softmax over the union of the rounds' keys; a token looks at itself only where there is no other.
@@ -51,7 +52,8 @@ at::Tensor reformer_attention(const at::Tensor& q, const at::Tensor& v,
                               const at::Tensor& key_weight, std::uint64_t seed,
                               const ReformerOptions& options);
 
-/// Zhou et al. 2021: ceil(factor ln N) keys are sampled to find the ceil(factor ln N) queries that attend.
+/// Zhou et al. 2021: ceil(factor ln N) keys are sampled to find the ceil(factor ln N) queries that attend; the factor is
+/// their choice.
 at::Tensor informer_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                               const at::Tensor& key_weight, std::uint64_t seed, double factor = 5);
 
