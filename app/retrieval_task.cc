@@ -11,6 +11,7 @@
 
 #include "app/error.h"
 #include "app/random.h"
+#include "app/retrieval_baselines.h"
 
 namespace fastmax::app {
 namespace fs = std::filesystem;
@@ -107,10 +108,7 @@ class Retrieval : public Task {
   }
 
   std::vector<std::pair<std::string, double>> baselines() const override {
-    const auto& pairs = part(Split::kTest);
-    const auto yes = std::count_if(pairs.begin(), pairs.end(), [](auto& p) { return p.cites; });
-    const double share = static_cast<double>(yes) / static_cast<double>(pairs.size());
-    return {{"majority class", std::max(share, 1 - share)}};
+    return retrieval_baselines(papers_);
   }
 
   std::string data_name() const override { return papers_name(papers_); }
