@@ -223,6 +223,7 @@ TEST(Rivals, DoNotLookAhead) {
 TEST(Rivals, InformerIsRefusedForALanguageModel) {
   Recipe recipe;
   recipe.task = "textfile";
+  recipe.data.variant = "lra";
   EXPECT_THROW(with_attention(recipe, "informer"), UsageError);
   EXPECT_NO_THROW(with_attention(recipe, "reformer"));
   recipe.task = "listops";
