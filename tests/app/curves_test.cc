@@ -27,6 +27,7 @@ class CurvesTest : public testing::Test {
     Recipe recipe{.task = task, .seed = seed};
     recipe.model.attention = attention;
     recipe.train.steps = 80;
+    recipe.data.variant = "lra";
     recipe.data.length = 64;
     const RunDir dir(folder_ / name);
     make_run_dir(dir, recipe);
