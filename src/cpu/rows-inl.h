@@ -1,7 +1,7 @@
 // Tokens to rows of kappa [tokens][ld], for p = 1: there kappa itself is the features, every product has one operand
 // that is read by rows, and neither tokens nor outputs are transposed.
 //
-//   kappa = [one, x''_1, .., x''_{D-1}],   x''_j = (x_j - mean x) / sigma + reflected       (pack-inl.h)
+//   kappa = [one, x''_1, .., x''_{D-1}],   x''_j = (x_j - mean x) / sigma + reflected       (kappa-inl.h)
 //
 // A row's sums run across lanes. Sixteen rows are summed at once by a transpose that adds on the way, which costs
 // a few shuffles a row whatever D is.
@@ -21,8 +21,8 @@
 #define FASTMAX_CPU_ROWS_INL_H_
 #endif
 
+#include "src/cpu/kappa-inl.h"
 #include "src/cpu/lanes-inl.h"
-#include "src/cpu/pack-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fastmax::cpu::HWY_NAMESPACE {

@@ -13,7 +13,7 @@
 #define FASTMAX_CPU_TOKENS_INL_H_
 #endif
 
-#include "src/cpu/pack-inl.h"
+#include "src/cpu/kappa-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fastmax::cpu::HWY_NAMESPACE {
