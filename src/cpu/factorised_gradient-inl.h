@@ -26,16 +26,16 @@ struct FactorisedGradient {
   const BackwardCall<T>& call;
   const FactorisedShape& shape;
 
-  /// A vector near the outputs, and so near the values, to subtract from both: the mean output of the first queries that
-  /// see a key. nullptr stays what it is.
+  /// A vector near the values, to subtract from values and outputs: the mean output of the last queries, which see the most
+  /// keys. It only rounds otherwise, so that causal gradients may know it. nullptr stays what it is.
   void take_mean(std::size_t b, std::size_t h, T* mean) const {
     if (!mean) return;
     const auto o = call.args.o.head(b, h * shape.heads);
     const T* g = call.args.g.head(b, h * shape.heads);
     std::fill_n(mean, shape.E, T{0});
     std::size_t count = 0;
-    for (std::size_t n = 0; n < std::min(shape.N, kPanel); ++n) {
-      if (!(g[n] > 0)) continue;
+    for (std::size_t n = shape.N - std::min(shape.N, kPanel); n < shape.N; ++n) {
+      if (!(g[n] > 0)) continue;  // sees no key
       ++count;
       for (std::size_t e = 0; e < shape.E; ++e) mean[e] += o[n][e];
     }
