@@ -1,7 +1,6 @@
 #include "app/bubble.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <sstream>
 
@@ -11,8 +10,12 @@ namespace {
 constexpr int kWidth = 720, kHeight = 460;
 constexpr double kLargest = 9;    // gnuplot's point size
 constexpr double kRadius = 0.33;  // of point size 1, in lines of text
-constexpr std::array kColours = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
-                                 "#e69f00", "#56b4e9", "#808080"};
+
+/// The palette, then grey.
+std::string colour(std::size_t i) {
+  i %= kPalette.size() + 1;
+  return i < kPalette.size() ? kPalette[i] : kInk;
+}
 
 }  // namespace
 
@@ -37,9 +40,9 @@ Drawing bubble_drawing(const std::string& title, const std::string& x_label,
     out << "$b" << i << " << END\n" << shortest(b.x) << " " << shortest(b.y) << "\nEND\n";
     const double size = kLargest * std::sqrt(b.area / most);
     curves << (i ? ", " : "") << "$b" << i << " using 1:2 with points pt 7 ps " << shortest(size)
-           << " lc rgb '#60" << kColours[i % kColours.size()] + 1 << "' notitle, $b" << i
-           << " using 1:2:(" << gnuplot_string(b.label) << ") with labels tc rgb '" << kInk
-           << "' offset 0," << shortest(kRadius * size + 0.6) << " notitle";
+           << " lc rgb '#60" << colour(i).substr(1) << "' notitle, $b" << i << " using 1:2:("
+           << gnuplot_string(b.label) << ") with labels tc rgb '" << kInk << "' offset 0,"
+           << shortest(kRadius * size + 0.6) << " notitle";
   }
   const double room = std::max(0.35 * (high_y - low_y), 0.5);
   out << "set title " << gnuplot_string(title) << "\nset xlabel " << gnuplot_string(x_label)

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "app/curves.h"
@@ -20,12 +19,6 @@ namespace fastmax::app {
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 namespace {
-
-std::string format(const char* pattern, double x) {
-  char buffer[64];
-  std::snprintf(buffer, sizeof buffer, pattern, x);
-  return buffer;
-}
 
 RunDir run_dir(const fs::path& out, const std::string& attention, std::int64_t seed) {
   return RunDir(out / (attention + "-seed" + std::to_string(seed)));
@@ -75,22 +68,21 @@ Table comparison_table(const ordered_json& comparison) {
                {"peak memory"}});
   for (const ordered_json& row : comparison.at("rows")) {
     const double loss = row.at("loss_mean");
-    std::string accuracy = format("%.1f %%", 100 * row.at("accuracy_mean").get<double>());
+    std::string accuracy = percent(row.at("accuracy_mean").get<double>());
     if (row.at("seeds").size() > 1) {
-      accuracy += format(" ± %.1f", 100 * row.at("accuracy_std").get<double>());
+      accuracy += formatted(" ± %.1f", 100 * row.at("accuracy_std").get<double>());
     }
     const ordered_json& speedup = row.at("speedup_over_softmax");
-    table.row({row.at("attention"), classifier ? accuracy : format("%.3f", loss),
-               classifier ? format("%.3f", loss) : format("%.3f", loss / std::log(2.0)),
+    table.row({row.at("attention"), classifier ? accuracy : formatted("%.3f", loss),
+               classifier ? formatted("%.3f", loss) : formatted("%.3f", loss / std::log(2.0)),
                short_number(row.at("steps_per_second")),
-               speedup.is_null() ? "" : format("%.2fx", speedup.get<double>()),
+               speedup.is_null() ? "" : formatted("%.2fx", speedup.get<double>()),
                short_bytes(row.at("peak_memory_bytes"))});
   }
   if (!comparison.at("baselines").empty()) {
     table.rule();
     for (const auto& [name, accuracy] : comparison.at("baselines").items()) {
-      table.row({name, format("%.1f %%", 100 * accuracy.get<double>()), "", "", "", ""},
-                Tone::kFaint);
+      table.row({name, percent(accuracy.get<double>()), "", "", "", ""}, Tone::kFaint);
     }
   }
   return table;

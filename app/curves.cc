@@ -70,9 +70,7 @@ std::vector<SeedGroup> group_by_seed(const std::vector<RunDir>& runs) {
   std::map<std::string, std::size_t> place;
   std::set<std::pair<std::size_t, std::int64_t>> seeds;
   for (const RunDir& run : runs) {
-    if (!run.started()) {
-      throw UsageError("expected a run directory, " + run.path().string() + " has no recipe.toml");
-    }
+    run.require_started();
     const Recipe recipe = read_recipe(run.recipe().string());
     if (!groups.empty() && groups[0].recipe.task != recipe.task) {
       throw UsageError(text("expected runs of one task, got ", groups[0].recipe.task, " in ",

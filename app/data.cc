@@ -12,13 +12,11 @@
 #include "app/error.h"
 #include "app/fetch.h"
 #include "app/files.h"
-#include "app/listops_task.h"
 #include "app/made_set.h"
 #include "app/names.h"
-#include "app/pathfinder_task.h"
-#include "app/recipe_check.h"
 #include "app/recipe_options.h"
 #include "app/table.h"
+#include "app/variants.h"
 
 namespace fastmax::app {
 namespace fs = std::filesystem;
@@ -58,21 +56,18 @@ void list(const DataOptions& options) {
   const fs::path place = data_folder(options.data_dir);
   nlohmann::ordered_json sets = nlohmann::ordered_json::array();
   Table table({{"data", Align::kLeft}, {"state", Align::kLeft}, {"comes from", Align::kLeft}});
-  const auto variant = [&](const std::string& task, const std::string& name, const fs::path& folder,
-                           const std::string& flag) {
-    const bool there = fs::exists(folder / kDescription);
-    const std::string how = "fastmax data make " + task + flag;
-    sets.push_back({{"task", task},
-                    {"variant", name},
-                    {"folder", folder.string()},
-                    {"there", there},
-                    {"from", how}});
-    table.row({task + " (" + name + ")", there ? folder.string() : "not made yet", how});
-  };
-  variant("listops", "lra", listops_folder(place, "lra"), "");
-  variant("listops", "short", listops_folder(place, "short"), " --short");
-  for (const std::string& name : variants_of("pathfinder")) {
-    variant("pathfinder", name, pathfinder_folder(place, name), name == "hard" ? "" : " --" + name);
+  for (const std::string task : {"listops", "pathfinder"}) {
+    for (const std::string& variant : variants_of(task)) {
+      const fs::path folder = variant_folder(place, task, variant);
+      const bool there = fs::exists(folder / kDescription);
+      const std::string how = making_command(task, variant);
+      sets.push_back({{"task", task},
+                      {"variant", variant},
+                      {"folder", folder.string()},
+                      {"there", there},
+                      {"from", how}});
+      table.row({task + " (" + variant + ")", there ? folder.string() : "not made yet", how});
+    }
   }
   for (const DataSet& set : data_sets()) {
     const fs::path folder = place / set.task;

@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -12,16 +11,15 @@
 #include "app/error.h"
 #include "app/files.h"
 #include "app/listops_data.h"
-#include "app/listops_task.h"
 #include "app/names.h"
 #include "app/pathfinder_data.h"
-#include "app/pathfinder_task.h"
 #include "app/progress.h"
 #include "app/recall_data.h"
 #include "app/recall_task.h"
 #include "app/recipe_options.h"
 #include "app/signals.h"
 #include "app/table.h"
+#include "app/variants.h"
 
 namespace fastmax::app {
 namespace fs = std::filesystem;
@@ -40,12 +38,6 @@ struct MakeOptions {
 template <class T, class U>
 void take(T& value, U asked) {
   if (asked >= 0) value = static_cast<T>(asked);
-}
-
-std::string percent(double share) {
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.1f %%", 100 * share);
-  return buffer;
 }
 
 // Shows how far it is, and stops on request.
@@ -92,8 +84,8 @@ nlohmann::ordered_json make_listops(const MakeOptions& options) {
   take(mine.val, options.val);
   take(mine.test, options.test);
   mine.seed = options.seed;
-  const fs::path folder =
-      listops_folder(data_folder(options.data_dir), options.short_variant ? "short" : "lra");
+  const fs::path folder = variant_folder(data_folder(options.data_dir), "listops",
+                                         options.short_variant ? "short" : "lra");
   Progress progress("listops", "trees", mine.train + mine.val + mine.test);
   auto description = listops::make(mine, folder, watched(progress));
   description["folder"] = folder.string();
@@ -122,7 +114,7 @@ nlohmann::ordered_json make_recall(const MakeOptions& options) {
 nlohmann::ordered_json make_pathfinder(const MakeOptions& options) {
   if (options.inter && options.easy) throw UsageError("expected --inter or --easy, got both");
   const std::string variant = options.inter ? "inter" : options.easy ? "easy" : "hard";
-  const fs::path folder = pathfinder_folder(data_folder(options.data_dir), variant);
+  const fs::path folder = variant_folder(data_folder(options.data_dir), "pathfinder", variant);
   Progress progress("pathfinder", "pictures", options.pictures);
   auto description = pathfinder::make(pathfinder::variant(variant), options.seed, options.pictures,
                                       folder, watched(progress));

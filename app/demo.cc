@@ -14,7 +14,6 @@
 #include "app/error.h"
 #include "app/files.h"
 #include "app/listops_data.h"
-#include "app/listops_task.h"
 #include "app/model.h"
 #include "app/progress.h"
 #include "app/recipe.h"
@@ -22,6 +21,7 @@
 #include "app/scaling.h"
 #include "app/signals.h"
 #include "app/table.h"
+#include "app/task.h"
 
 namespace fastmax::app {
 namespace fs = std::filesystem;
@@ -120,7 +120,7 @@ void run(const DemoOptions& options) {
   if (fs::exists(out / "table.json") && fs::exists(out / "scaling.md")) return show_again(out);
 
   Recipe recipe = parse_recipe(demo_recipe(), "recipes/listops_short.toml");
-  recipe.data.path = listops_folder(out / "data", recipe.data.variant).string();
+  recipe.data.path = task_folder(out / "data", recipe).string();
   if (options.threads > 0) recipe.train.threads = options.threads;
   const Model model(model_config(recipe), /*seed=*/0);
 

@@ -34,6 +34,19 @@ void require_gnuplot(const std::string& what) {
 
 }  // namespace
 
+Drawing panels_drawing(const std::string& before, const std::vector<std::string>& panels,
+                       int columns, int width, int height, std::string csv) {
+  const int rows = (static_cast<int>(panels.size()) + columns - 1) / columns;
+  std::string commands = before;
+  if (panels.size() > 1) commands += text("set multiplot layout ", rows, ",", columns, "\n");
+  for (const std::string& panel : panels) commands += panel;
+  if (panels.size() > 1) commands += "unset multiplot\n";
+  return {.commands = commands,
+          .csv = std::move(csv),
+          .width = columns * width,
+          .height = rows * height};
+}
+
 std::string shortest(double x) {
   std::array<char, 32> buffer{};
   return {buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), x).ptr};

@@ -1,7 +1,9 @@
 // What all pictures share: gnuplot draws them, their data stands beside them as csv, and one file suits light and dark
 // pages: axes and text are neutral, the background is transparent.
 #pragma once
+#include <array>
 #include <string>
+#include <vector>
 
 namespace fastmax::app {
 
@@ -26,6 +28,15 @@ void require_plot(const std::string& file);
 inline constexpr const char* kInk = "#808080";  // contrast 3.9 on white, 5.3 on black
 inline constexpr const char* kGrid =
     "#b0808080";  // #AARRGGBB, where gnuplot's A counts transparency
+
+/// Okabe and Ito's palette without black and yellow, which vanish on a dark or a light page: safe for colour-blind eyes.
+inline constexpr std::array kPalette = {"#0072b2", "#d55e00", "#009e73",
+                                        "#cc79a7", "#e69f00", "#56b4e9"};
+
+/// One drawing of panels, each width x height pixels, in rows of `columns`. `before` is said once, ahead of all panels'
+/// commands.
+Drawing panels_drawing(const std::string& before, const std::vector<std::string>& panels,
+                       int columns, int width, int height, std::string csv);
 
 /// The shortest text that reads back as the same number.
 std::string shortest(double x);

@@ -53,8 +53,7 @@ void run(const ExportOptions& options) {
                                     options.out};
   for (const std::string& folder : options.runs) {
     const RunDir dir(folder);
-    if (!dir.started())
-      throw UsageError("expected a run directory, " + folder + " has no recipe.toml");
+    dir.require_started();
     if (dir.read_metrics().empty())
       throw UsageError(text(dir.metrics().string(), ": expected metrics, got none yet"));
     words.push_back(folder);

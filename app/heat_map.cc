@@ -66,17 +66,12 @@ std::string panel(const HeatMap& map, std::size_t index) {
 }  // namespace
 
 Drawing heat_drawing(const std::vector<HeatMap>& panels, int columns, std::string csv) {
-  const int rows = (static_cast<int>(panels.size()) + columns - 1) / columns;
-  std::ostringstream out;
-  out << "set palette defined (" << kColours << ")\nset tics out\nset size ratio -1\n"
-      << "set cbtics textcolor rgb '" << kInk << "'\n";
-  if (panels.size() > 1) out << "set multiplot layout " << rows << "," << columns << "\n";
-  for (std::size_t i = 0; i < panels.size(); ++i) out << panel(panels[i], i);
-  if (panels.size() > 1) out << "unset multiplot\n";
-  return {.commands = out.str(),
-          .csv = std::move(csv),
-          .width = columns * kPanelWidth,
-          .height = rows * kPanelHeight};
+  std::vector<std::string> drawn;
+  for (std::size_t i = 0; i < panels.size(); ++i) drawn.push_back(panel(panels[i], i));
+  return panels_drawing(
+      text("set palette defined (", kColours,
+           ")\nset tics out\nset size ratio -1\nset cbtics textcolor rgb '", kInk, "'\n"),
+      drawn, columns, kPanelWidth, kPanelHeight, std::move(csv));
 }
 
 }  // namespace fastmax::app

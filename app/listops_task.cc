@@ -3,20 +3,17 @@
 #include "app/error.h"
 #include "app/listops_data.h"
 #include "app/sequence_task.h"
+#include "app/variants.h"
 
 namespace fastmax::app {
 namespace fs = std::filesystem;
-
-fs::path listops_folder(const fs::path& data_folder, const std::string& variant) {
-  return data_folder / (variant == "lra" ? "listops" : "listops_" + variant);
-}
 
 std::unique_ptr<Task> load_listops(const Recipe& recipe) {
   const fs::path folder = recipe_folder(recipe);
   if (!fs::exists(folder)) {
     throw UsageError(text("expected ListOps data in ", folder.string(),
-                          ", there is none: make it with `fastmax data make listops",
-                          recipe.data.variant == "short" ? " --short" : "", "`"));
+                          ", there is none: make it with `",
+                          making_command(recipe.task, recipe.data.variant), "`"));
   }
   Parts parts;
   Examples* all[] = {&parts.train, &parts.val, &parts.test};

@@ -26,7 +26,10 @@ const std::vector<std::string>& attention_names_in_recipes();
 const std::vector<std::string>& normalize_names();
 
 /// "a, b, c".
-std::string listed(const std::vector<std::string>& names);
+std::string listed(const std::vector<std::string>& names, const char* between = ", ");
+
+/// Adds a name that is not there yet.
+void add_once(std::vector<std::string>& names, const std::string& name);
 
 /// Throws UsageError "WHAT: expected one of a, b, c, got "NAME"".
 void require_name(const std::string& what, const std::vector<std::string>& names,

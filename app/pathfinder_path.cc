@@ -7,8 +7,7 @@
 namespace fastmax::app::pathfinder {
 namespace {
 
-constexpr int kLength = 2, kMargin = 1;  // of a dash, and the room around it
-constexpr int kTries = 3;                // for a dash
+constexpr int kTries = 3;  // for a dash
 // Levels of masks, 0 .. 255: what counts as free to start in (0.3), and what two masks must not add up to (1.8).
 constexpr int kFree = 76, kCrossing = 459;
 

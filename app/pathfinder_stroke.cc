@@ -8,7 +8,6 @@
 namespace fastmax::app::pathfinder {
 namespace {
 
-constexpr int kLength = 2, kMargin = 1;
 constexpr int kFine = 2;  // canvas pixels along a pixel of the picture
 constexpr int kCanvas = 2 * Stroke::kReach * kFine + 1, kMiddle = Stroke::kReach * kFine;
 

@@ -7,6 +7,9 @@
 
 namespace fastmax::app::pathfinder {
 
+/// Pixels of a dash, and of the room around it.
+inline constexpr int kLength = 2, kMargin = 1;
+
 struct Point {
   int y = 0, x = 0;
   bool operator==(const Point&) const = default;

@@ -4,21 +4,18 @@
 #include "app/image_task.h"
 #include "app/pathfinder_data.h"
 #include "app/sequence_task.h"
+#include "app/variants.h"
 
 namespace fastmax::app {
 namespace fs = std::filesystem;
-
-fs::path pathfinder_folder(const fs::path& data_folder, const std::string& variant) {
-  return data_folder / (variant == "hard" ? "pathfinder" : "pathfinder_" + variant);
-}
 
 std::unique_ptr<Task> load_pathfinder(const Recipe& recipe) {
   const fs::path folder = recipe_folder(recipe);
   const std::string& variant = recipe.data.variant;
   if (!fs::exists(folder)) {
     throw UsageError(text("expected Pathfinder's pictures in ", folder.string(),
-                          ", there is none: make them with `fastmax data make pathfinder",
-                          variant == "hard" ? "" : " --" + variant, "`"));
+                          ", there is none: make them with `", making_command(recipe.task, variant),
+                          "`"));
   }
   const Examples all = pathfinder::read(pathfinder::variant(variant), folder);
   Parts parts;

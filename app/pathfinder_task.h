@@ -1,15 +1,10 @@
 // Pathfinder as a task: a picture in, pixel by pixel or in patches, and whether its two discs are on one path.
 #pragma once
-#include <filesystem>
 #include <memory>
 
 #include "app/task.h"
 
 namespace fastmax::app {
-
-/// Where a variant ("hard", "inter", "easy") is kept below the data folder.
-std::filesystem::path pathfinder_folder(const std::filesystem::path& data_folder,
-                                        const std::string& variant);
 
 /// From the recipe's data.path, or from where `data make` puts its variant. The first 80 % of the pictures are for training,
 /// the next 10 % for validation, the last for testing.

@@ -8,13 +8,12 @@
 #include <sstream>
 
 #include "app/error.h"
+#include "app/names.h"
 #include "app/table.h"
 
 namespace fastmax::app {
 namespace {
 
-// Okabe and Ito's palette without black and yellow, which vanish on a dark or a light page.
-constexpr std::array kPalette = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"};
 constexpr double kBandOpacity = 0.2;
 constexpr int kPanelWidth = 560, kPanelHeight = 400;
 constexpr std::size_t kMostMarkers = 40;  // a line with more points is drawn without them
@@ -138,12 +137,9 @@ std::string panel(const Plot& plot, std::size_t index, const std::vector<std::st
 }  // namespace
 
 Drawing line_drawing(const std::vector<Plot>& panels, int columns) {
-  const int rows = (static_cast<int>(panels.size()) + columns - 1) / columns;
   std::vector<std::string> names;  // in order of appearance: a name keeps its colour in every panel
   for (const Plot& plot : panels)
-    for (const Series& series : plot.series)
-      if (std::find(names.begin(), names.end(), series.name) == names.end())
-        names.push_back(series.name);
+    for (const Series& series : plot.series) add_once(names, series.name);
 
   std::ostringstream out;
   out << "set grid lc rgb '" << kGrid << "' lw 1\n";
@@ -152,13 +148,9 @@ Drawing line_drawing(const std::vector<Plot>& panels, int columns) {
     out << "set style line " << i + 1 << " lc rgb '" << kPalette[i % kPalette.size()]
         << "' lw 2 dt " << i / kPalette.size() + 1 << " pt "
         << std::array{7, 5, 9, 11, 13, 6, 4}[i % 7] << " ps 0.7\n";
-  if (panels.size() > 1) out << "set multiplot layout " << rows << "," << columns << "\n";
-  for (std::size_t i = 0; i < panels.size(); ++i) out << panel(panels[i], i, names);
-  if (panels.size() > 1) out << "unset multiplot\n";
-  return {.commands = out.str(),
-          .csv = csv(panels),
-          .width = columns * kPanelWidth,
-          .height = rows * kPanelHeight};
+  std::vector<std::string> drawn;
+  for (std::size_t i = 0; i < panels.size(); ++i) drawn.push_back(panel(panels[i], i, names));
+  return panels_drawing(out.str(), drawn, columns, kPanelWidth, kPanelHeight, csv(panels));
 }
 
 void line_plot(const Plot& plot, const std::string& file) { line_plot(std::vector{plot}, 1, file); }

@@ -15,6 +15,8 @@
 #include "app/recipe_difference.h"
 #include "app/recipe_keys.h"
 #include "app/recipe_text.h"
+#include "app/toml_text.h"
+#include "app/variants.h"
 
 namespace fastmax::app {
 namespace {
@@ -44,12 +46,7 @@ class Reader {
       : name_(std::move(name)) {
     Recipe known;
     for_each_key(known, [&](const char* path, auto&, const auto&) { keys_.push_back(path); });
-    try {
-      root_ = toml::parse(toml, name_);
-    } catch (const toml::parse_error& e) {
-      throw UsageError(
-          text(name_, ":", e.source().begin.line, ": expected TOML, got ", e.description()));
-    }
+    root_ = parse_toml(toml, name_);
     refuse_unknown(root_, "");
     for (const std::string& setting : settings) apply(setting);
   }

@@ -8,14 +8,9 @@
 #include "app/names.h"
 #include "app/recall_task.h"
 #include "app/task.h"
+#include "app/variants.h"
 
 namespace fastmax::app {
-
-std::vector<std::string> variants_of(const std::string& task) {
-  if (task == "pathfinder") return {"hard", "inter", "easy"};
-  if (task == "listops") return {"lra", "short"};
-  return {"lra"};
-}
 
 std::int64_t natural_length(const Recipe& recipe) {
   if (const std::int64_t side = image_side(recipe.task); side > 0) {

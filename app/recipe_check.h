@@ -8,9 +8,6 @@
 
 namespace fastmax::app {
 
-/// What data.variant can be; the first is the Arena's. Of most tasks there is one set only, called as listops' is.
-std::vector<std::string> variants_of(const std::string& task);
-
 /// data.length where a recipe does not say it; of images, the only one there is. Images of N x N pixels and
 /// patches of P x P are (N / P)^2 tokens.
 std::int64_t natural_length(const Recipe& recipe);

@@ -8,6 +8,7 @@
 #include "app/bubble.h"
 #include "app/curves.h"
 #include "app/error.h"
+#include "app/names.h"
 #include "app/report.h"
 #include "app/report_words.h"
 #include "app/statistics.h"
@@ -21,12 +22,6 @@ std::string page(const std::string& title, const std::string& picture, const std
                  const std::string& how) {
   const std::string shown = picture.empty() ? "Not run.\n" : "![" + title + "](" + picture + ")\n";
   return "# " + title + "\n\n" + shown + "\n" + caption + "\n\n## How\n\n" + how;
-}
-
-std::vector<RunDir> dirs_of(const std::vector<FinishedRun>& runs) {
-  std::vector<RunDir> dirs;
-  for (const FinishedRun& run : runs) dirs.push_back(run.plan.dir);
-  return dirs;
 }
 
 std::string mode_of(const FinishedRun& run) {
@@ -135,11 +130,9 @@ void add_bubble_figure(const Results& results, Publication& publication) {
                        .y = mean(accuracy),
                        .area = mean(memory)});
   }
-  std::string shown;
-  for (const std::string& name : names) shown += (shown.empty() ? "" : ", ") + name;
   if (!bubbles.empty()) {
     publication.add("figure5.svg",
-                    bubble_drawing("Mean over " + shown, "training speed, times softmax",
+                    bubble_drawing("Mean over " + listed(names), "training speed, times softmax",
                                    "mean accuracy (%)", "peak memory (bytes)", bubbles));
   }
   std::string caption =

@@ -1,14 +1,12 @@
 #include "app/report_plan.h"
 
-#include <toml++/toml.h>
-
-#include <algorithm>
 #include <set>
 
 #include "app/error.h"
 #include "app/files.h"
 #include "app/names.h"
 #include "app/subprocess.h"
+#include "app/toml_text.h"
 
 namespace fastmax::app {
 namespace fs = std::filesystem;
@@ -17,13 +15,7 @@ namespace {
 class Reader {
  public:
   explicit Reader(const fs::path& results) : results_(results), file_(results / "runs.toml") {
-    const std::string toml = read_file(file_, "the list of runs");
-    try {
-      root_ = toml::parse(toml, file_.string());
-    } catch (const toml::parse_error& e) {
-      throw UsageError(text(file_.string(), ":", e.source().begin.line, ": expected TOML, got ",
-                            e.description()));
-    }
+    root_ = parse_toml(read_file(file_, "the list of runs"), file_.string());
   }
 
   ReportPlan read() {
@@ -141,10 +133,7 @@ ReportPlan read_plan(const fs::path& results) { return Reader(results).read(); }
 
 std::vector<std::string> folders_of(const std::vector<PlannedRun>& plan) {
   std::vector<std::string> folders;
-  for (const PlannedRun& run : plan) {
-    if (std::find(folders.begin(), folders.end(), run.folder) == folders.end())
-      folders.push_back(run.folder);
-  }
+  for (const PlannedRun& run : plan) add_once(folders, run.folder);
   return folders;
 }
 

@@ -1,7 +1,6 @@
 // Beside the paper: recall, and contexts that are long.
-#include <algorithm>
-
 #include "app/curves.h"
+#include "app/names.h"
 #include "app/report.h"
 #include "app/report_words.h"
 #include "app/statistics.h"
@@ -48,10 +47,7 @@ void add_recall(const Results& results, Publication& publication) {
   const auto folders = recall_folders(results);
   std::vector<std::string> attentions;
   for (const std::string& folder : folders) {
-    for (const std::string& attention : results.attentions(folder)) {
-      if (std::find(attentions.begin(), attentions.end(), attention) == attentions.end())
-        attentions.push_back(attention);
-    }
+    for (const std::string& attention : results.attentions(folder)) add_once(attentions, attention);
   }
   std::vector<Column> columns = {{"", Align::kLeft}};
   for (const std::string& attention : attentions) columns.push_back({attention});
@@ -62,10 +58,9 @@ void add_recall(const Results& results, Publication& publication) {
     for (const std::string& attention : attentions)
       cells.push_back(learnt_cell(results.runs(folder, attention)));
     table.row(std::move(cells));
-    std::vector<RunDir> dirs;
-    for (const FinishedRun& run : results.runs_of({folder})) dirs.push_back(run.plan.dir);
-    if (dirs.empty()) continue;
-    panels.push_back(curves(group_by_seed(dirs), "step", "val_accuracy"));
+    const auto runs = results.runs_of({folder});
+    if (runs.empty()) continue;
+    panels.push_back(curves(group_by_seed(dirs_of(runs)), "step", "val_accuracy"));
     panels.back().title = folder;
   }
   if (!panels.empty()) publication.add("recall.svg", line_drawing(panels, 2));

@@ -1,11 +1,11 @@
 #include "app/report_results.h"
 
-#include <toml++/toml.h>
-
 #include <algorithm>
 
 #include "app/error.h"
 #include "app/files.h"
+#include "app/names.h"
+#include "app/toml_text.h"
 
 namespace fastmax::app {
 namespace fs = std::filesystem;
@@ -23,14 +23,8 @@ ordered_json read_json(const fs::path& file) {
 
 class PaperReader {
  public:
-  explicit PaperReader(const fs::path& file) : file_(file) {
-    try {
-      root_ = toml::parse(read_file(file, "the paper's numbers"), file.string());
-    } catch (const toml::parse_error& e) {
-      throw UsageError(text(file.string(), ":", e.source().begin.line, ": expected TOML, got ",
-                            e.description()));
-    }
-  }
+  explicit PaperReader(const fs::path& file)
+      : file_(file), root_(parse_toml(read_file(file, "the paper's numbers"), file.string())) {}
 
   PaperNumbers read() const {
     return {.recipes = string("recipes"),
@@ -102,6 +96,12 @@ FinishedRun read_finished(const PlannedRun& run) {
 
 }  // namespace
 
+std::vector<RunDir> dirs_of(const std::vector<FinishedRun>& runs) {
+  std::vector<RunDir> dirs;
+  for (const FinishedRun& run : runs) dirs.push_back(run.plan.dir);
+  return dirs;
+}
+
 Results::Results(const fs::path& folder)
     : folder_(folder),
       plan_(read_plan(folder)),
@@ -139,8 +139,7 @@ std::vector<FinishedRun> Results::runs_of(const std::vector<std::string>& folder
 std::vector<std::string> Results::attentions(const std::string& folder) const {
   std::vector<std::string> all;
   for (const PlannedRun& run : plan_.runs) {
-    if (run.folder == folder && std::find(all.begin(), all.end(), run.attention) == all.end())
-      all.push_back(run.attention);
+    if (run.folder == folder) add_once(all, run.attention);
   }
   return all;
 }

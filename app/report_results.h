@@ -26,6 +26,9 @@ struct FinishedRun {
   nlohmann::ordered_json result;
 };
 
+/// Where they are.
+std::vector<RunDir> dirs_of(const std::vector<FinishedRun>& runs);
+
 /// What the paper prints for each attention and task.
 struct PaperNumbers {
   using Row = std::map<std::string, double>;

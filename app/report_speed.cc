@@ -186,11 +186,7 @@ void add_speed_point(CLI::App& app) {
           return [trainee] { trainee->step(); };
         },
         json.at("seconds"));
-    std::cout << Json{{"steps", cost.steps},
-                      {"steps_per_second", cost.steps_per_second},
-                      {"peak_memory_bytes", cost.peak_memory_bytes}}
-                     .dump()
-              << "\n";
+    std::cout << cost.json().dump() << "\n";
   });
 }
 

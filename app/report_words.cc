@@ -1,12 +1,12 @@
 #include "app/report_words.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
 #include <map>
 #include <set>
 
 #include "app/error.h"
+#include "app/names.h"
 #include "app/recipe_difference.h"
 #include "app/statistics.h"
 #include "app/table.h"
@@ -16,12 +16,6 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 namespace {
 
-std::string joined(const std::vector<std::string>& words, const char* between = ", ") {
-  std::string all;
-  for (const std::string& word : words) all += (all.empty() ? "" : between) + word;
-  return all;
-}
-
 /// "1-3" for 1, 2, 3.
 std::string range_of(const std::set<std::int64_t>& seeds) {
   const auto span = *seeds.rbegin() - *seeds.begin() + 1;
@@ -29,7 +23,7 @@ std::string range_of(const std::set<std::int64_t>& seeds) {
     return text(*seeds.begin(), "-", *seeds.rbegin());
   std::vector<std::string> words;
   for (const std::int64_t seed : seeds) words.push_back(std::to_string(seed));
-  return joined(words);
+  return listed(words);
 }
 
 /// "1-3: softmax, fastmax2; 1: linear".
@@ -48,8 +42,8 @@ std::string seeds_of(const std::vector<FinishedRun>& runs) {
     who[range].push_back(attention);
   }
   std::vector<std::string> words;
-  for (const std::string& range : ranges) words.push_back(range + ": " + joined(who[range]));
-  return joined(words, "; ");
+  for (const std::string& range : ranges) words.push_back(range + ": " + listed(who[range]));
+  return listed(words, "; ");
 }
 
 /// The recipe and what was set, but for attention and seed.
@@ -74,7 +68,7 @@ std::string departures(const Results& results, const Recipe& recipe) {
     if (!kBookkeeping.contains(d.path))
       found.push_back(d.path + " " + d.here + " (" + d.there + ")");
   }
-  return found.empty() ? "nothing" : joined(found);
+  return found.empty() ? "nothing" : listed(found);
 }
 
 /// One line of where and with what: of documents that have machine, threads, version and commit.
@@ -87,7 +81,7 @@ std::string made_on(const std::vector<const ordered_json*>& documents) {
                     d->at("commit").get<std::string>() + ")");
   }
   const auto list = [](const std::set<std::string>& words) {
-    return joined({words.begin(), words.end()}, "; ");
+    return listed({words.begin(), words.end()}, "; ");
   };
   const bool one = threads == std::set<std::string>{"1"};
   return list(machines) + "; " + list(threads) + (one ? " thread; " : " threads; ") +
@@ -115,12 +109,6 @@ std::string heading_of(const std::string& task) {
   std::string name = task;
   if (!name.empty() && name[0] >= 'a' && name[0] <= 'z') name[0] = static_cast<char>(name[0] - 32);
   return name;
-}
-
-std::string formatted(const char* pattern, double x) {
-  char buffer[64];
-  std::snprintf(buffer, sizeof buffer, pattern, x);
-  return buffer;
 }
 
 std::string mean_cell(const std::vector<double>& values, int digits) {

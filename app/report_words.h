@@ -14,8 +14,6 @@ const std::vector<std::string>& paper_tasks();
 /// "ListOps", "Retrieval": a task or folder as headings have it.
 std::string heading_of(const std::string& task);
 
-/// snprintf of one number.
-std::string formatted(const char* pattern, double x);
 /// "37.2 ± 0.4" with several, "37.2" with one, kNotRun with none: 100 times the mean.
 std::string percent_cell(const std::vector<double>& shares);
 /// The same of numbers, with so many digits after the point.

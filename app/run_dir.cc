@@ -14,6 +14,12 @@
 
 namespace fastmax::app {
 
+void RunDir::require_started() const {
+  if (!started()) {
+    throw UsageError("expected a run directory, " + path_.string() + " has no recipe.toml");
+  }
+}
+
 std::vector<nlohmann::ordered_json> RunDir::read_metrics() const {
   std::vector<nlohmann::ordered_json> lines;
   const std::string bytes = read_file(metrics(), "the metrics of a run");
@@ -90,9 +96,7 @@ ModelConfig model_config(const Recipe& recipe) {
 
 Trained load_run(const std::filesystem::path& path) {
   const RunDir run(path);
-  if (!run.started()) {
-    throw UsageError("expected a run directory, " + path.string() + " has no recipe.toml");
-  }
+  run.require_started();
   if (!std::filesystem::exists(run.weights())) {
     throw UsageError("expected a trained run, " + path.string() +
                      " has no model.safetensors yet (it comes with the first evaluation)");

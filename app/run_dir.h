@@ -28,6 +28,8 @@ class RunDir {
   std::filesystem::path weights() const { return path_ / "model.safetensors"; }
   std::filesystem::path result() const { return path_ / "result.json"; }
 
+  /// Throws UsageError when this is no run directory.
+  void require_started() const;
   bool started() const { return std::filesystem::exists(recipe()); }
   bool finished() const { return std::filesystem::exists(result()); }
 

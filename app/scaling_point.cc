@@ -56,15 +56,13 @@ Json measure(const ModelConfig& config, double budget) {
   small.length = std::min(config.length, kWarmUpLength);
   Trainee(small).step();
 
-  const StepCost cost = measure_steps(
-      [&]() -> std::function<void()> {
-        const auto trainee = std::make_shared<Trainee>(config);
-        return [trainee] { trainee->step(); };
-      },
-      budget);
-  return {{"steps", cost.steps},
-          {"steps_per_second", cost.steps_per_second},
-          {"peak_memory_bytes", cost.peak_memory_bytes}};
+  return measure_steps(
+             [&]() -> std::function<void()> {
+               const auto trainee = std::make_shared<Trainee>(config);
+               return [trainee] { trainee->step(); };
+             },
+             budget)
+      .json();
 }
 
 }  // namespace

@@ -22,6 +22,12 @@ void return_freed_memory(bool at_once) {
 
 }  // namespace
 
+nlohmann::ordered_json StepCost::json() const {
+  return {{"steps", steps},
+          {"steps_per_second", steps_per_second},
+          {"peak_memory_bytes", peak_memory_bytes}};
+}
+
 StepCost measure_steps(const std::function<std::function<void()>()>& begin, double budget) {
   return_freed_memory(true);
   reset_peak_memory();

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <nlohmann/json.hpp>
 
 namespace fastmax::app {
 
@@ -9,6 +10,8 @@ struct StepCost {
   std::int64_t steps = 0;              ///< that were timed
   double steps_per_second = 0;         ///< by the median step
   std::int64_t peak_memory_bytes = 0;  ///< above what the process held before
+
+  nlohmann::ordered_json json() const;  ///< by these names
 };
 
 /// `begin` makes what is trained and returns its step, which is repeated for about `budget` seconds: at least once, and no more

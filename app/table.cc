@@ -49,12 +49,6 @@ std::string markdown_cell(const std::string& text) {
   return out;
 }
 
-std::string print(const char* format, double x) {
-  std::array<char, 64> buffer{};
-  std::snprintf(buffer.data(), buffer.size(), format, x);
-  return buffer.data();
-}
-
 }  // namespace
 
 Table::Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
@@ -142,12 +136,20 @@ std::size_t display_width(std::string_view text) {
       std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
+std::string formatted(const char* pattern, double x) {
+  std::array<char, 64> buffer{};
+  std::snprintf(buffer.data(), buffer.size(), pattern, x);
+  return buffer.data();
+}
+
+std::string percent(double share) { return formatted("%.1f %%", 100 * share); }
+
 std::string short_number(double x) {
   const double size = std::abs(x);
   if (x == 0) return "0";
-  if (!std::isfinite(x) || size < 1e-3 || size >= 1e7) return print("%.2e", x);
+  if (!std::isfinite(x) || size < 1e-3 || size >= 1e7) return formatted("%.2e", x);
   // The exponent after rounding to three digits tells how many of them follow the point.
-  const std::string rounded = print("%.2e", size);
+  const std::string rounded = formatted("%.2e", size);
   const int digits = std::clamp(2 - std::stoi(rounded.substr(rounded.find('e') + 1)), 0, 5);
   std::array<char, 64> buffer{};
   std::snprintf(buffer.data(), buffer.size(), "%.*f", digits, x);
@@ -161,7 +163,7 @@ std::string short_bytes(double bytes) {
     bytes /= 1024;
     ++unit;
   }
-  return (bytes == std::floor(bytes) ? print("%.0f", bytes) : short_number(bytes)) + " " +
+  return (bytes == std::floor(bytes) ? formatted("%.0f", bytes) : short_number(bytes)) + " " +
          kUnits[unit];
 }
 

@@ -47,6 +47,10 @@ bool colour_wanted(int file_descriptor);
 /// Columns that a text takes up: its UTF-8 code points.
 std::size_t display_width(std::string_view text);
 
+/// snprintf of one number.
+std::string formatted(const char* pattern, double x);
+/// "37.2 %" of 0.372.
+std::string percent(double share);
 /// 3 significant digits, never an exponent inside 1e-3 .. 1e7: "0.0123", "4.56", "123", "45600".
 std::string short_number(double x);
 /// Powers of 1024: "960 B", "1.5 KiB", "4.23 MiB", "2 GiB".

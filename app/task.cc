@@ -11,6 +11,7 @@
 #include "app/retrieval_task.h"
 #include "app/text_task.h"
 #include "app/textfile.h"
+#include "app/variants.h"
 
 namespace fastmax::app {
 namespace fs = std::filesystem;
@@ -42,9 +43,7 @@ TaskShape task_shape(const Recipe& recipe) {
 }
 
 fs::path task_folder(const fs::path& data_folder, const Recipe& recipe) {
-  if (recipe.task == "listops") return listops_folder(data_folder, recipe.data.variant);
-  if (recipe.task == "pathfinder") return pathfinder_folder(data_folder, recipe.data.variant);
-  return data_folder / recipe.task;
+  return variant_folder(data_folder, recipe.task, recipe.data.variant);
 }
 
 fs::path recipe_folder(const Recipe& recipe) {

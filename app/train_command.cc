@@ -1,6 +1,5 @@
 // `fastmax train`: one run, from a recipe to a run directory.
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -20,12 +19,6 @@ struct TrainOptions {
   std::string out;
   bool resume = false, json = false, profile = false;
 };
-
-std::string percent(double share) {
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.1f %%", 100 * share);
-  return buffer;
-}
 
 void print(const nlohmann::ordered_json& result, const std::string& folder) {
   const auto& test = result.at("test");

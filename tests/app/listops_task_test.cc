@@ -1,5 +1,3 @@
-#include "app/listops_task.h"
-
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -9,6 +7,8 @@
 
 #include "app/error.h"
 #include "app/listops_data.h"
+#include "app/task.h"
+#include "app/variants.h"
 
 namespace fastmax::app {
 namespace {
@@ -23,12 +23,13 @@ class ListopsTaskTest : public testing::Test {
     options.train = 1000;
     options.val = 70;
     options.test = 30;
-    listops::make(options, listops_folder(folder_, "short"), [](auto) {});
+    listops::make(options, variant_folder(folder_, "listops", "short"), [](auto) {});
   }
   ~ListopsTaskTest() override { fs::remove_all(folder_); }
 
   Recipe recipe(const std::vector<std::string>& settings = {}) {
-    std::vector<std::string> all = {"data.path=" + listops_folder(folder_, "short").string()};
+    std::vector<std::string> all = {"data.path=" +
+                                    variant_folder(folder_, "listops", "short").string()};
     all.insert(all.end(), settings.begin(), settings.end());
     return parse_recipe("task = \"listops\"\n[data]\nvariant = \"short\"\n", "r.toml", all);
   }
