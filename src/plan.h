@@ -56,18 +56,47 @@ constexpr bool allows_tiles(const Problem& s, const Machine& m, const Options& o
 /// How much faster tiles are than vectors: from 2 at D = 32 to 5 at D = 128 (docs/performance.md).
 inline constexpr double kTileSpeed = 3;
 
+/// The factorised form's best chunk. Causal work inside a chunk costs chunk / (2 F) of the work between chunks; a longer
+/// chunk brings the state from memory less often. 64 keeps a state that fits L2 near its best, a larger state wants more:
+/// backward a little less, for scratch that stays under a MiB at D = 128.
+constexpr int chunk_for(const Problem& s, const Machine& m, const Options& options, bool tiles) {
+  const double state_bytes = packed_features(s.D, s.p) * static_cast<double>(s.E) * 4;
+  const double growth = state_bytes / static_cast<double>(m.l2_bytes);
+  // Tiles of the state are made anew for each chunk, and scores inside a chunk are float32.
+  if (tiles) return !s.causal || growth > 1 ? 256 : 128;
+  if (drops_features(options.dropout)) return 64;  // inside it a pair costs F, not D
+  return growth > 1 ? (s.backward ? 192 : 256) : growth > 0.2 ? 128 : 64;
+}
+
+/// Order 1 has a kernel of its own, which takes causal tokens by sixteens whatever the chunk.
+inline constexpr int kLinearBlock = 16;
+
+// What the forms cost, in multiply-adds, forward; of backward every part has 2.5 times as many. Beside them a row of tokens
+// is normalised, packed and written, which takes the time of some hundred; constants that make the cheaper form the faster
+// one within 9 % at 122 sizes around the break-even (p = 1 to 4, D = 8 to 128), on a CPU with AVX-512.
+
+constexpr double direct_cost(const Problem& s) {
+  const double N = static_cast<double>(s.N), M = static_cast<double>(s.M);
+  const double pairs = s.causal ? N * M - N * (N - 1) / 2 : N * M;
+  return pairs * static_cast<double>(s.D + s.E) + (N + M) * 80;
+}
+constexpr double factorised_cost(const Problem& s, int chunk) {
+  const double rows = static_cast<double>(s.N + s.M), width = static_cast<double>(s.D + s.E);
+  const double products = rows * packed_features(s.D, s.p) * static_cast<double>(s.E);
+  const double squares = s.causal ? static_cast<double>(s.N) * chunk / 2 * width : 0;
+  return products + squares + rows * (s.backward ? 480 : s.p == 1 ? 0 : 80);
+}
+
 /// Reads no globals and no CPUID, so a laptop can test the plan of a 96-core server.
 constexpr Choice make_choice(const Problem& s, const Machine& m, const Options& options) {
-  // Multiply-adds of each form, forward; backward multiplies both by 2.5.
-  const double features = packed_features(s.D, s.p);
-  const double N = static_cast<double>(s.N), M = static_cast<double>(s.M),
-               E = static_cast<double>(s.E);
-  const double pairs = s.causal ? N * M - N * (N - 1) / 2 : N * M;
-  const double direct = pairs * static_cast<double>(s.D + s.E);
   const bool tiles = allows_tiles(s, m, options);
-  const double factorised = (N + M) * features * E / (tiles ? kTileSpeed : 1);
+  const int chunk = options.chunk > 0 ? std::min(options.chunk, kMaxChunkTokens)
+                                      : chunk_for(s, m, options, tiles);
+  const double direct = direct_cost(s);
+  const double factorised =
+      factorised_cost(s, s.p == 1 ? kLinearBlock : chunk) / (tiles ? kTileSpeed : 1);
 
-  Choice choice{options.form, options.chunk, 1, "asked for"};
+  Choice choice{options.form, 0, 1, "asked for"};
   if (options.form == Form::kAuto && s.state) {
     choice.form = Form::kFactorised;
     choice.why = "a state is made of features";
@@ -81,21 +110,7 @@ constexpr Choice make_choice(const Problem& s, const Machine& m, const Options& 
                      : "many tokens: features cost less than scores";
   }
   choice.tiles = tiles && choice.form == Form::kFactorised;
-  if (choice.form == Form::kDirect) {
-    choice.chunk = 0;
-  } else if (choice.chunk > 0) {
-    choice.chunk = std::min(choice.chunk, kMaxChunkTokens);
-  } else {
-    // Causal work inside a chunk costs chunk / (2 F) of the work between chunks; a longer chunk
-    // brings the state from memory less often. 64 keeps a state that fits L2 near its best, a
-    // larger state wants more: backward a little less, for scratch that stays under a MiB at D = 128.
-    const double state_bytes = features * E * 4;
-    const double growth = state_bytes / static_cast<double>(m.l2_bytes);
-    choice.chunk = growth > 1 ? (s.backward ? 192 : 256) : growth > 0.2 ? 128 : 64;
-    if (drops_features(options.dropout)) choice.chunk = 64;  // inside it a pair costs F, not D
-    // Tiles of the state are made anew for each chunk, and scores inside a chunk are float32.
-    if (tiles) choice.chunk = !s.causal || growth > 1 ? 256 : 128;
-  }
+  if (choice.form == Form::kFactorised) choice.chunk = chunk;
   // A thread is worth waking for some 20 microseconds of work.
   const double heads = static_cast<double>(s.B * s.H);
   const double work =

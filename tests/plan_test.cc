@@ -26,8 +26,10 @@ constexpr fastmax::Problem square(std::int64_t N, std::int64_t D, int p, bool ca
   s.causal = causal;
   return s;
 }
-constexpr Form form_of(std::int64_t N, std::int64_t D, int p, bool causal) {
-  return make_choice(square(N, D, p, causal), kLaptop, {.p = p, .causal = causal}).form;
+constexpr Form form_of(std::int64_t N, std::int64_t D, int p, bool causal, bool backward = false) {
+  fastmax::Problem s = square(N, D, p, causal);
+  s.backward = backward;
+  return make_choice(s, kLaptop, {.p = p, .causal = causal}).form;
 }
 
 static_assert(packed_features(32, 1) == 33);
@@ -35,7 +37,7 @@ static_assert(packed_features(32, 2) == 561);
 static_assert(packed_features(64, 2) == 2145);
 static_assert(packed_features(16, 3) == 969);
 
-// Both forms cost the same at N = F without a mask and at N = 2 F with one: docs/math.md 3.
+// Both forms cost the same near N = F without a mask and near N = 2 F with one: docs/math.md 3.
 static_assert(form_of(500, 32, 2, false) == Form::kDirect);
 static_assert(form_of(620, 32, 2, false) == Form::kFactorised);
 static_assert(form_of(1000, 32, 2, true) == Form::kDirect);
@@ -45,6 +47,13 @@ static_assert(form_of(2400, 64, 2, false) == Form::kFactorised);
 static_assert(form_of(64, 128, 1, false) == Form::kDirect);
 static_assert(form_of(1024, 32, 1, true) == Form::kFactorised);
 static_assert(form_of(100000, 64, 4, false) == Form::kDirect);
+// Where a token's own cost or the squares of chunks decide. In brackets, time of the other form over this one's.
+static_assert(form_of(66, 32, 1, true, true) == Form::kDirect);        // 1.43
+static_assert(form_of(65, 64, 1, false) == Form::kFactorised);         // 1.17
+static_assert(form_of(306, 16, 2, true, true) == Form::kDirect);       // 1.35
+static_assert(form_of(1122, 32, 2, true, true) == Form::kDirect);      // 1.17
+static_assert(form_of(1458, 32, 2, true, true) == Form::kFactorised);  // 1.12
+static_assert(form_of(330, 8, 3, true) == Form::kDirect);              // 1.30
 
 TEST(Choice, FollowsTheCaller) {
   for (const Form form : {Form::kDirect, Form::kFactorised})
