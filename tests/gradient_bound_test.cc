@@ -54,24 +54,35 @@ double steepest(std::size_t N, double low, double high, int tries) {
 TEST(GradientBound, OfThePaperHoldsForScoresFromZeroToOne) {
   for (const std::size_t N : {1, 2, 3, 5, 10, 60, 300})
     EXPECT_LE(steepest(N, 0, 1, 2000), paper_bound(N)) << N;
-  // The worst there is, not a random one: one key with s = 1 and v = 1, all others with s = 0 and v = -1, where
-  // |d o / d s| = 4 (N - 1) / (N + 3/2)^2.
-  for (const std::size_t N : {2, 3, 10, 60, 300, 10000}) {
-    std::vector<double> s(N, 0), v(N, -1);
-    s[0] = v[0] = 1;
-    const double slope = std::abs(slopes(s, v).slope[0]), n = static_cast<double>(N);
-    EXPECT_NEAR(slope, 4 * (n - 1) / ((n + 1.5) * (n + 1.5)), 1e-12);
-    EXPECT_LE(slope, paper_bound(N)) << N;
+}
+
+/// |d o / d s| of a key with score s and v = 1 among N - 1 with score `others` and v = -1.
+double one_against_all(std::size_t N, double s, double others = 0) {
+  std::vector<double> scores(N, others), v(N, -1);
+  scores[0] = s;
+  v[0] = 1;
+  return std::abs(slopes(scores, v).slope[0]);
+}
+
+// The worst there is, not a random one. With R the sum of the other keys' f, the slope is at most 2 (1 + s) R / (f(s) +
+// R)^2, which falls in R > f(s); so all others have s = 0, R = N - 1, and 1 + s = min(2, sqrt((2 N - 1) / 3)) is best:
+// s = 0 for two keys, s = 1 from seven on.
+TEST(GradientBound, OfThePaperHoldsForTheWorstScoresFromZeroToOne) {
+  for (const std::size_t N : {2, 3, 4, 5, 6, 7, 10, 60, 300, 10000}) {
+    const double best = std::min(2.0, std::sqrt((2 * static_cast<double>(N) - 1) / 3)) - 1;
+    const double worst = one_against_all(N, best);
+    EXPECT_LE(worst, paper_bound(N)) << N;
+    for (int i = 0; i <= 1000; ++i) EXPECT_LE(one_against_all(N, i / 1000.0), worst + 1e-15) << N;
+    if (N <= 60) {
+      EXPECT_LE(steepest(N, 0, 1, 2000), worst) << N;  // random scores and values
+    }
   }
 }
 
 // Scores of equations 5 and 6 range over (-D, D). At s = sqrt(2 N) the slope falls like N^-1/2, not like 1 / N.
 TEST(GradientBound, OfThePaperFailsForLargeScores) {
   const auto slope_at = [](std::size_t N) {
-    std::vector<double> s(N, 0), v(N, -1);
-    s[0] = std::sqrt(2 * static_cast<double>(N));
-    v[0] = 1;
-    return std::abs(slopes(s, v).slope[0]);
+    return one_against_all(N, std::sqrt(2 * static_cast<double>(N)));
   };
   for (const std::size_t N : {60, 100, 1000, 100000}) {
     EXPECT_GT(slope_at(N), paper_bound(N)) << N;
@@ -82,10 +93,9 @@ TEST(GradientBound, OfThePaperFailsForLargeScores) {
 
 // Negative scores make the denominator small: f is least, 1/2, at s = -1.
 TEST(GradientBound, OfThePaperFailsForNegativeScores) {
-  const std::size_t N = 100;
-  std::vector<double> s(N, -1), v(N, -1);
-  s[0] = v[0] = 1;
-  EXPECT_GT(std::abs(slopes(s, v).slope[0]), paper_bound(N));
+  for (const std::size_t N : {15, 100, 10000})
+    EXPECT_GT(one_against_all(N, 1, -1), paper_bound(N)) << N;
+  EXPECT_LT(one_against_all(14, 1, -1), paper_bound(14));
 }
 
 TEST(GradientBound, OfOursHoldsForAnyScore) {
