@@ -24,7 +24,8 @@ namespace fastmax {
 namespace {
 using namespace testing_support;
 
-/// Calls of operator new in this program, of which the library must make none in a hot call.
+/// Calls of operator new and aligned_alloc (the library's two ways to memory) in this program, of which the library must
+/// make none in a hot call.
 std::atomic<long> allocations = 0;
 
 /// The last task first, on the caller's thread.
@@ -45,8 +46,10 @@ struct Everything {
 
   bool operator==(const Everything& b) const {
     return same_bits(out.o, b.out.o) && same_bits(out.g, b.out.g) &&
+           same_bits(out.final_state, b.out.final_state) &&
            same_bits(gradients.dq, b.gradients.dq) && same_bits(gradients.dk, b.gradients.dk) &&
-           same_bits(gradients.dv, b.gradients.dv);
+           same_bits(gradients.dv, b.gradients.dv) &&
+           same_bits(gradients.d_initial_state, b.gradients.d_initial_state);
   }
 };
 
@@ -61,49 +64,60 @@ Everything<T> compute(Problem<T>& problem, Form form, const Execution& execution
 struct Work {
   Form form;
   Case c;
+  Normalize normalize = Normalize::kStandardize;
+  bool states = false;
 };
 
 /// One head (work must be split inside it), fewer heads than threads, many heads in groups with
-/// weights; each large enough that the planner wakes all threads.
+/// weights; each large enough that the planner wakes all threads. Each order meets every normalisation, alone and with
+/// states.
 std::vector<Work> works() {
   std::vector<Work> works;
-  for (const int p : {1, 2, 3})
+  for (const int p : {1, 2, 3, 4})
     for (const bool causal : {false, true})
       for (const Form form : {Form::kDirect, Form::kFactorised}) {
         // Tokens for 7e6 multiply-adds, a thread's worth seven times: N M (D + E), or (N + M) F E.
-        const std::int64_t D = p == 3 ? 9 : 17, E = 16;
-        const std::int64_t features[] = {0, 18, 171, 220};
+        const std::int64_t dims[] = {0, 17, 17, 9, 6}, features[] = {0, 18, 171, 220, 210};
+        const std::int64_t D = dims[p], E = 16;
         const std::int64_t N =
             form == Form::kDirect ? (causal ? 680 : 480) : 3700000 / (features[p] * E);
-        works.push_back({form, {.N = N, .M = N + 30, .D = D, .E = E, .p = p, .causal = causal}});
-        works.push_back({form,
-                         {.B = 2,
-                          .H = 2,
-                          .Hkv = 1,
-                          .N = N / 2,
-                          .M = N / 2,
-                          .D = D,
-                          .E = E,
-                          .p = p,
-                          .causal = causal,
-                          .weights = Weights::kMask}});
-        works.push_back({form,
-                         {.B = 2,
-                          .H = 6,
-                          .Hkv = 2,
-                          .N = N / 6,
-                          .M = N / 3,
-                          .D = D,
-                          .E = E,
-                          .p = p,
-                          .causal = causal,
-                          .weights = Weights::kFractional,
-                          .layout = Layout::kBnhd}});
+        const Case one{.N = N, .M = N + 30, .D = D, .E = E, .p = p, .causal = causal};
+        const Case few{.B = 2,
+                       .H = 2,
+                       .Hkv = 1,
+                       .N = N / 2,
+                       .M = N / 2,
+                       .D = D,
+                       .E = E,
+                       .p = p,
+                       .causal = causal,
+                       .weights = Weights::kMask};
+        const Case many{.B = 2,
+                        .H = 6,
+                        .Hkv = 2,
+                        .N = N / 6,
+                        .M = N / 3,
+                        .D = D,
+                        .E = E,
+                        .p = p,
+                        .causal = causal,
+                        .weights = Weights::kFractional,
+                        .layout = Layout::kBnhd};
+        works.push_back({form, one});
+        works.push_back({form, few, Normalize::kL2});
+        works.push_back({form, many, Normalize::kNone});
+        if (!causal) works.push_back({form, few, Normalize::kMaxNorm});
+        if (form == Form::kDirect) continue;
+        works.push_back({form, one, Normalize::kNone, true});
+        works.push_back({form, few, Normalize::kStandardize, true});
+        works.push_back({form, many, Normalize::kL2, true});
       }
   return works;
 }
 std::string work_name(const testing::TestParamInfo<Work>& info) {
-  return std::string(form_name(info.param.form)) + "_" + case_name(info.param.c);
+  const Work& work = info.param;
+  return std::string(form_name(work.form)) + "_" + case_name(work.c) +
+         options_name({.normalize = work.normalize}) + (work.states ? "_states" : "");
 }
 
 class AnyExecution : public testing::TestWithParam<Work> {};
@@ -112,6 +126,9 @@ class AnyExecution : public testing::TestWithParam<Work> {};
 template <class T>
 void changes_nothing(const Work& work) {
   Problem<T> problem(work.c);
+  problem.base.normalize = work.normalize;
+  if (work.normalize == Normalize::kNone) problem.base.scale = 0.02;
+  if (work.states) problem.add_states();
   const auto one = compute(problem, work.form, serial());
   EXPECT_TRUE(one == compute(problem, work.form, serial())) << "twice";
   EXPECT_TRUE(one == compute(problem, work.form, {})) << "defaults";
@@ -193,42 +210,76 @@ TEST(Execution, ContentsOfTheWorkspaceChangeNothing) {
         }
 }
 
-// With memory of the caller's, the second call of a size allocates nothing, whatever it asks for.
+/// With memory of the caller's, the second call of a size allocates nothing.
+void hot_calls(Problem<float>& problem) {
+  const Case& c = problem.c;
+  Outputs<float> out = problem.outputs();
+  Gradients<float> gradients = problem.gradients();
+  Tensor<float> a = Tensor<float>::nan({c.B, c.H, c.N, c.M});
+  const bool factorised_only =
+      !problem.initial_state.empty() || drops_features(problem.base.dropout);
+  Workspace workspace;
+  for (Execution execution : {serial(), Execution{.threads = 2}}) {
+    execution.workspace = &workspace;
+    for (const Form form : {Form::kDirect, Form::kFactorised}) {
+      if (form == Form::kDirect && factorised_only) continue;
+      const Options options = problem.options(form);
+      const auto call = [&] {
+        forward(problem.args(out), options, execution);
+        backward(problem.args(out, gradients), options, execution);
+        attention_weights<float>({.q = problem.q.view(),
+                                  .k = problem.k.view(),
+                                  .key_weight = problem.key_weight(),
+                                  .a = a.view()},
+                                 options, execution);
+      };
+      call();
+      const long before = allocations;
+      call();
+      EXPECT_EQ(allocations, before) << form_name(form) << options_name(options);
+    }
+  }
+}
+
+TEST(Execution, AllocationsAreCounted) {
+  const long before = allocations;
+  Workspace workspace;
+  workspace.reserve(1);
+  EXPECT_EQ(allocations, before + 1);
+}
+
+// Whatever it asks for.
 TEST(Execution, HotCallsAllocateNothing) {
-  for (const bool causal : {false, true}) {
-    Problem<float> problem({.B = 2,
+  for (const int p : {1, 2, 3})
+    for (const bool causal : {false, true}) {
+      SCOPED_TRACE(testing::Message() << "p " << p << (causal ? " causal" : ""));
+      Problem<float> plain({.B = 2,
                             .H = 4,
                             .Hkv = 2,
                             .N = 300,
                             .M = 300,
-                            .D = 16,
+                            .D = p == 3 ? 6 : 16,
                             .E = 16,
-                            .p = 1,
+                            .p = p,
                             .causal = causal,
                             .weights = Weights::kFractional});
-    problem.base.dropout = {.rate = 0.1, .mode = DropoutMode::kToken};
-    problem.base.coefficients = {{1, 1, 0, 0, 0}};
-    Outputs<float> out = problem.outputs();
-    Gradients<float> gradients = problem.gradients();
-    Tensor<float> a = Tensor<float>::nan({2, 4, 300, 300});
-    Workspace workspace;
-    for (Execution execution : {serial(), Execution{.threads = 2}}) {
-      execution.workspace = &workspace;
-      for (const Form form : {Form::kDirect, Form::kFactorised}) {
-        const Options options = problem.options(form);
-        const auto call = [&] {
-          forward(problem.args(out), options, execution);
-          backward(problem.args(out, gradients), options, execution);
-          attention_weights<float>({.q = problem.q.view(), .k = problem.k.view(), .a = a.view()},
-                                   options, execution);
-        };
-        call();
-        const long before = allocations;
-        call();
-        EXPECT_EQ(allocations, before) << form_name(form) << " causal " << causal;
+      plain.base.coefficients = {{1, 1, 0.5, 0.1, 0}};  // so that denominators are looked at
+      plain.base.scale = 0.01;
+      hot_calls(plain);
+      for (const DropoutMode mode :
+           {DropoutMode::kQuadratic, DropoutMode::kStandard, DropoutMode::kToken}) {
+        Problem<float> dropped = plain;
+        dropped.base.dropout = {.rate = 0.1, .mode = mode, .seed = 3};
+        hot_calls(dropped);
       }
+      Problem<float> states = plain;
+      states.add_states();
+      hot_calls(states);
+      if (causal) continue;
+      Problem<float> max_norm = plain;
+      max_norm.base.normalize = Normalize::kMaxNorm;
+      hot_calls(max_norm);
     }
-  }
 }
 /// Sequences that threads share whole, or that they compute together.
 std::vector<std::int32_t> offsets(std::int32_t sequences, std::int32_t length) {
@@ -267,34 +318,38 @@ void hot_packed_calls(const Forward& forward_args, const Backward& backward_args
   }
 }
 TEST(Execution, HotPackedCallsAllocateNothing) {
-  const Case c{.H = 4, .Hkv = 2, .N = 300, .M = 300, .D = 16, .E = 16, .p = 1, .causal = true};
-  for (const Form form : {Form::kDirect, Form::kFactorised}) {
-    Problem<float> problem(c);
-    problem.base.scale = 0.01;  // so that denominators are looked at
-    Outputs<float> out = problem.outputs();
-    Gradients<float> gradients = problem.gradients();
-    hot_packed_calls(problem.args(out), problem.args(out, gradients), problem.options(form));
-    LowPrecision<BFloat16> low(c);
-    hot_packed_calls(low.forward_args(), low.backward_args(), low.problem.options(form));
-  }
+  for (const int p : {1, 2, 3})
+    for (const Form form : {Form::kDirect, Form::kFactorised}) {
+      const Case c{.H = 4, .Hkv = 2, .N = 300, .M = 300, .D = 6, .E = 16, .p = p, .causal = true};
+      Problem<float> problem(c);
+      problem.base.scale = 0.01;  // so that denominators of odd p are looked at
+      Outputs<float> out = problem.outputs();
+      Gradients<float> gradients = problem.gradients();
+      hot_packed_calls(problem.args(out), problem.args(out, gradients), problem.options(form));
+      LowPrecision<BFloat16> low(c);
+      hot_packed_calls(low.forward_args(), low.backward_args(), low.problem.options(form));
+    }
 }
 TEST(Execution, HotStepsAllocateNothing) {
-  Problem<float> problem({.B = 2, .H = 4, .Hkv = 2, .N = 1, .M = 1, .D = 16, .E = 16});
-  State<float> state(2, 2, 16, 16);
-  Outputs<float> out = problem.outputs();
-  Workspace workspace;
-  for (Execution execution : {serial(), Execution{.threads = 2}}) {
-    execution.workspace = &workspace;
-    const auto call = [&] {
-      state.step(problem.q.view(), problem.k.view(), problem.v.view(), out.o.view(), execution);
-      state.extend(problem.q.view(), problem.k.view(), problem.v.view(), out.o.view(), {},
-                   execution);
-      state.query(problem.q.view(), out.o.view(), execution);
-    };
-    call();
-    const long before = allocations;
-    call();
-    EXPECT_EQ(allocations, before);
+  for (const int p : {1, 2, 3}) {
+    Problem<float> problem({.B = 2, .H = 4, .Hkv = 2, .N = 1, .M = 1, .D = 16, .E = 16, .p = p});
+    State<float> state(2, 2, 16, 16, problem.options());
+    Outputs<float> out = problem.outputs();
+    Workspace workspace;
+    for (Execution execution : {serial(), Execution{.threads = 2}}) {
+      execution.workspace = &workspace;
+      const auto call = [&] {
+        state.step(problem.q.view(), problem.k.view(), problem.v.view(), out.o.view(), execution);
+        state.extend(problem.q.view(), problem.k.view(), problem.v.view(), out.o.view(), {},
+                     execution);
+        state.query(problem.q.view(), out.o.view(), execution);
+        state.add(problem.k.view(), problem.v.view(), {}, execution);
+      };
+      call();
+      const long before = allocations;
+      call();
+      EXPECT_EQ(allocations, before) << p;
+    }
   }
 }
 
@@ -330,6 +385,12 @@ TEST(Execution, CallersMayComeAtTheSameTime) {
   ++fastmax::allocations;
   if (void* memory = std::malloc(size)) return memory;
   throw std::bad_alloc();
+}
+// In the place of the C library's.
+extern "C" void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
+  ++fastmax::allocations;
+  void* memory = nullptr;
+  return posix_memalign(&memory, alignment, size) == 0 ? memory : nullptr;
 }
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }

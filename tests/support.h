@@ -164,4 +164,11 @@ bool same_bits(const Tensor<T>& a, const Tensor<T>& b) {
           std::memcmp(a.data.data(), b.data.data(), a.data.size() * sizeof(T)) == 0);
 }
 
+/// The same for states.
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+}
+
 }  // namespace fastmax::testing_support

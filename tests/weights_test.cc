@@ -146,25 +146,32 @@ TEST(DefaultScale, MakesNoWeightNegative) {
     }
 }
 
-// Rows that are asked for, in any order and more than once, are those of all.
+// Rows that are asked for, in any order and more than once, are those of all, for any number of threads.
 TEST(AttentionWeightsRows, AreRowsOfTheWhole) {
-  for (const DropoutMode mode : {DropoutMode::kQuadratic, DropoutMode::kToken}) {
-    Problem<float> problem({.H = 2, .Hkv = 1, .N = 90, .M = 140, .D = 7, .causal = true});
-    problem.base.dropout = {.rate = 0.3, .mode = mode, .seed = 8};
-    Tensor<float> all = Tensor<float>::nan({1, 2, 90, 140});
-    attention_weights(weights_args(problem, all), problem.options());
-    const std::vector<std::int64_t> rows{89, 3, 4, 5, 3, 64, 63, 0};
-    for (const int threads : {1, 3}) {
-      Tensor<float> some = Tensor<float>::nan({1, 2, 8, 140});
-      attention_weights(weights_args(problem, some, rows), problem.options(), {.threads = threads});
-      EXPECT_TRUE(some.padding_untouched());
-      for (std::int64_t h = 0; h < 2; ++h)
-        for (std::size_t i = 0; i < rows.size(); ++i)
-          for (std::int64_t m = 0; m < 140; ++m)
-            ASSERT_NEAR(some.view().head(0, h)[i][m], all.view().head(0, h)[rows[i]][m], 1e-6)
-                << i << " " << m;
+  for (const Normalize normalize : {Normalize::kStandardize, Normalize::kL2, Normalize::kNone})
+    for (const DropoutMode mode : {DropoutMode::kQuadratic, DropoutMode::kToken}) {
+      Problem<float> problem({.H = 2, .Hkv = 1, .N = 90, .M = 140, .D = 7, .causal = true});
+      problem.base.normalize = normalize;
+      problem.base.dropout = {.rate = 0.3, .mode = mode, .seed = 8};
+      const std::vector<std::int64_t> rows{89, 3, 4, 5, 3, 64, 63, 0};
+      for_each_target([&] {
+        Tensor<float> all = Tensor<float>::nan({1, 2, 90, 140}), all_by_three = all;
+        attention_weights(weights_args(problem, all), problem.options(), serial());
+        attention_weights(weights_args(problem, all_by_three), problem.options(), {.threads = 3});
+        EXPECT_TRUE(same_bits(all, all_by_three));
+        for (const int threads : {1, 3}) {
+          Tensor<float> some = Tensor<float>::nan({1, 2, 8, 140});
+          attention_weights(weights_args(problem, some, rows), problem.options(),
+                            {.threads = threads});
+          EXPECT_TRUE(some.padding_untouched());
+          for (std::int64_t h = 0; h < 2; ++h)
+            for (std::size_t i = 0; i < rows.size(); ++i)
+              for (std::int64_t m = 0; m < 140; ++m)
+                ASSERT_EQ(some.view().head(0, h)[i][m], all.view().head(0, h)[rows[i]][m])
+                    << i << " " << m;
+        }
+      });
     }
-  }
 }
 
 }  // namespace
