@@ -11,7 +11,6 @@
 
 #include "fastmax/fastmax.h"
 #include "tests/problem.h"
-#include "tests/support.h"
 
 namespace fastmax::testing_support {
 
@@ -30,9 +29,12 @@ enum Factor {
   kForm,
   kThreads,
   kState,
+  kBatch,
+  kPacking,
+  kFloor,
   kFactors
 };
-constexpr std::array<int, kFactors> kSettings{4, 2, 4, 2, 2, 4, 3, 4, 4, 5, 2, 2, 2};
+constexpr std::array<int, kFactors> kSettings{4, 2, 4, 4, 2, 4, 3, 4, 4, 5, 2, 2, 2, 3, 2, 3};
 using Setting = std::array<int, kFactors>;  // -1: not chosen yet
 
 /// Combinations that the library refuses, or that make no sense: kept out of the array. Only chosen factors count.
@@ -43,6 +45,9 @@ inline bool legal(const Setting& s) {
   if (max_norm && (is(kMask, 1) || is(kState, 1))) return false;
   if (direct && (drops_features || is(kState, 1))) return false;
   if (drops_features && is(kState, 1)) return false;
+  const bool zero_coefficient = is(kCoefficients, 3);
+  if (zero_coefficient && (is(kOrder, 0) || is(kState, 1))) return false;
+  if (is(kWeights, 3) && is(kBatch, 0)) return false;  // no key at all: nothing to compare
   if (is(kNormalization, 2) && is(kScale, 0) && (is(kOrder, 0) || is(kOrder, 2))) return false;
   return true;
 }
@@ -112,6 +117,7 @@ struct OptionsCase {
   Form form = Form::kDirect;
   int threads = 1;
   bool state = false;
+  bool packed = false;  ///< batch entries as sequences of one length
 };
 
 inline OptionsCase options_case(const Setting& s) {
@@ -138,28 +144,38 @@ inline OptionsCase options_case(const Setting& s) {
   c.M = kLengths[s[kLength]].M;
   c.chunk = kLengths[s[kLength]].chunk;
   c.weights = kWeightKinds[s[kWeights]];
-  c.B = c.weights == Weights::kZero ? 2 : 1;
+  c.B = s[kBatch] + 1;
   c.Hkv = s[kHeads] == 0 ? 1 : 2;
   c.H = c.Hkv * (s[kHeads] == 2 ? 2 : 1);
-  c.layout = s[kHeads] == 2 ? Layout::kBnhd : Layout::kBhnd;
+  out.packed = s[kPacking] == 1;
+  c.layout = s[kHeads] == 2 || out.packed ? Layout::kBnhd : Layout::kBhnd;
 
   out.base.normalize = static_cast<Normalize>(s[kNormalization]);
   // The default of kNone is 1, far too large for tokens of this size to say anything about digits.
   if (s[kScale] == 1) out.base.scale = out.base.normalize == Normalize::kNone ? 0.02 : 0.11;
+  // Every f is positive for the scores of these tokens. Zeros: all that may be, of odd degree.
   if (s[kCoefficients] == 1) out.base.coefficients = {{1.3, 0.6, 0.4, 0.05, 0.2}};
+  if (s[kCoefficients] == 2) out.base.coefficients = {{1.3, -0.6, 0.4, -0.05, 0.2}};
+  if (s[kCoefficients] == 3) out.base.coefficients = {{1.3, 0, 0.4, c.p == 3 ? 0.05 : 0, 0.2}};
   if (s[kDropout] > 0)
     out.base.dropout = {
         .rate = 0.3, .mode = static_cast<DropoutMode>(s[kDropout] - 1), .seed = 0x123456789abcdef0};
   out.form = s[kForm] == 0 ? Form::kDirect : Form::kFactorised;
   out.threads = s[kThreads] == 0 ? 1 : 3;
   out.state = s[kState] == 1;
+  if (s[kFloor] == 1) out.base.floor = Floor::kError;
+  if (s[kFloor] == 2) out.base.floor = {};
   return out;
 }
 
 inline std::string options_case_name(const testing::TestParamInfo<OptionsCase>& info) {
   const OptionsCase& o = info.param;
   return std::to_string(info.index) + "_" + case_name(o.c) + options_name(o.base) + "_" +
-         form_name(o.form) + "_threads" + std::to_string(o.threads) + (o.state ? "_state" : "");
+         form_name(o.form) + "_threads" + std::to_string(o.threads) + (o.state ? "_state" : "") +
+         (o.packed ? "_packed" : "") +
+         (!o.base.floor                    ? "_floor"
+          : *o.base.floor == Floor::kError ? "_error"
+                                           : "");
 }
 inline void PrintTo(const OptionsCase& o, std::ostream* out) {
   *out << case_name(o.c) << options_name(o.base) << "_" << form_name(o.form);

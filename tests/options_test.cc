@@ -6,8 +6,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
 
 #include "fastmax/fastmax.h"
+#include "src/denominator.h"
 #include "tests/problem.h"
 #include "tests/rounding.h"
 #include "tests/support.h"
@@ -33,6 +37,57 @@ TEST(CoveringArray, HasEveryLegalPair) {
   for (const Setting& s : cases) EXPECT_TRUE(legal(s));
 }
 
+/// The entries of a batch as packed sequences of one length: [B, N, H, D] in memory is [1, B N, H, D]. Key weights and
+/// denominators, whose rows are padded, are copied.
+template <class T>
+class PackedBatch {
+ public:
+  explicit PackedBatch(Problem<T>& problem)
+      : c_(problem.c), g_(c_.B * c_.H * c_.N, std::numeric_limits<T>::quiet_NaN()) {
+    for (std::int64_t b = 0; b <= c_.B; ++b) {
+      cu_q_.push_back(static_cast<std::int32_t>(b * c_.N));
+      cu_k_.push_back(static_cast<std::int32_t>(b * c_.M));
+    }
+    for (std::int64_t b = 0; b < c_.B; ++b)
+      w_.insert(w_.end(), problem.w.bn().row(b), problem.w.bn().row(b) + c_.M);
+  }
+  Sequences sequences() const { return {cu_q_, cu_k_}; }
+
+  /// The arguments of the batch, packed; states are one a sequence in both.
+  template <class Args>
+  Args args(Args a) {
+    pack(a.q);
+    pack(a.k);
+    pack(a.v);
+    pack(a.o);
+    if (a.key_weight.data) a.key_weight = contiguous(w_.data(), 1, c_.B * c_.M);
+    a.g = contiguous(g_.data(), 1, c_.H, c_.B * c_.N);
+    if constexpr (requires { a.d_o; }) {
+      pack(a.d_o);
+      pack(a.dq);
+      pack(a.dk);
+      pack(a.dv);
+    }
+    return a;
+  }
+  void copy_denominators(Outputs<T>& to) const {
+    for (std::int64_t b = 0; b < c_.B; ++b)
+      for (std::int64_t h = 0; h < c_.H; ++h)
+        std::copy_n(g_.data() + (h * c_.B + b) * c_.N, c_.N, to.g.bhn().head(b, h));
+  }
+
+ private:
+  template <class View>
+  static void pack(View& x) {
+    x.N *= x.B;
+    x.B = 1;
+  }
+
+  const Case c_;
+  std::vector<std::int32_t> cu_q_, cu_k_;
+  std::vector<T> w_, g_;
+};
+
 class EveryOption : public testing::TestWithParam<OptionsCase> {};
 
 template <class T>
@@ -42,10 +97,20 @@ void matches_reference(const OptionsCase& o) {
   if (o.state) problem.add_states();
   const auto right = answer(problem);
   const auto gradient = gradient_answer(problem);
+  const Options options = problem.options(o.form);
+  // No denominator is at its floor, so that it does not matter what would happen there.
+  ASSERT_GT(right.smallest, 4 * kDenominatorFloor<T>);
   for_each_target([&] {
     const Execution execution{.threads = o.threads};
+    PackedBatch<T> packed(problem);
     Outputs<T> out = problem.outputs();
-    const Report report = forward(problem.args(out), problem.options(o.form), execution);
+    Report report;
+    if (o.packed) {
+      report = forward(packed.args(problem.args(out)), packed.sequences(), options, execution);
+      packed.copy_denominators(out);
+    } else {
+      report = forward(problem.args(out), options, execution);
+    }
     EXPECT_LE(max_abs_diff(out.o, right.truth.o), right.o);
     EXPECT_LE(max_abs_diff(out.g, right.truth.g), right.g);
     EXPECT_LE(max_abs_diff(out.final_state, right.truth.final_state), right.final_state);
@@ -58,7 +123,11 @@ void matches_reference(const OptionsCase& o) {
     }
 
     Gradients<T> gradients = problem.gradients();
-    backward(problem.args(out, gradients), problem.options(o.form), execution);
+    if (o.packed) {
+      backward(packed.args(problem.args(out, gradients)), packed.sequences(), options, execution);
+    } else {
+      backward(problem.args(out, gradients), options, execution);
+    }
     EXPECT_LE(max_abs_diff(gradients.dq, gradient.truth.dq), gradient.dq);
     EXPECT_LE(max_abs_diff(gradients.dk, gradient.truth.dk), gradient.dk);
     EXPECT_LE(max_abs_diff(gradients.dv, gradient.truth.dv), gradient.dv);
@@ -72,6 +141,64 @@ TEST_P(EveryOption, MatchesReferenceInFloat) { matches_reference<float>(GetParam
 TEST_P(EveryOption, MatchesReferenceInDouble) { matches_reference<double>(GetParam()); }
 
 INSTANTIATE_TEST_SUITE_P(Pairs, EveryOption, testing::ValuesIn(options_cases()), options_case_name);
+
+/// Whole heads or batch entries, then single tokens, one and the same: an input's stride may be 0.
+TEST(Broadcast, IsAStrideOfZero) {
+  for (const int p : {1, 2, 3})
+    for (const bool causal : {false, true})
+      for (const bool tokens : {false, true})
+        for (const Form form : {Form::kDirect, Form::kFactorised}) {
+          SCOPED_TRACE(testing::Message() << "p " << p << " causal " << causal << " tokens "
+                                          << tokens << " " << form_name(form));
+          Problem<float> problem({.B = 2,
+                                  .H = 2,
+                                  .Hkv = 2,
+                                  .N = 70,
+                                  .M = 70,
+                                  .D = 6,
+                                  .E = 16,
+                                  .p = p,
+                                  .causal = causal,
+                                  .weights = Weights::kFractional});
+          const auto broadcast = [&](auto& x) {
+            x.stride_b = 0;
+            x.stride_h = 0;
+            if (tokens) x.stride_n = 0;
+          };
+          const auto broadcast_inputs = [&](auto args) {
+            broadcast(args.q);
+            broadcast(args.k);
+            broadcast(args.v);
+            args.key_weight.stride_b = 0;
+            if constexpr (requires { args.d_o; }) broadcast(args.d_o);
+            return args;
+          };
+          // What the views show, element by element.
+          Problem<float> dense = problem;
+          Outputs<float> unread = problem.outputs();
+          Gradients<float> unwritten = problem.gradients();
+          const auto seen = broadcast_inputs(problem.args(unread, unwritten));
+          const auto spread = [](BhndView<const float> from, Tensor<float>& to) {
+            for_each_pair(from, to.view(), [](float x, float& y) { y = x; });
+          };
+          spread(seen.q, dense.q);
+          spread(seen.k, dense.k);
+          spread(seen.v, dense.v);
+          spread(seen.d_o, dense.d_o);
+          std::copy_n(dense.w.bn().row(0), 70, dense.w.bn().row(1));
+
+          Outputs<float> out = problem.outputs(), dense_out = out;
+          Gradients<float> gradients = problem.gradients(), dense_gradients = gradients;
+          forward(broadcast_inputs(problem.args(out)), problem.options(form));
+          forward(dense.args(dense_out), problem.options(form));
+          EXPECT_TRUE(same_bits(out.o, dense_out.o));
+          backward(broadcast_inputs(problem.args(out, gradients)), problem.options(form));
+          backward(dense.args(dense_out, dense_gradients), problem.options(form));
+          EXPECT_TRUE(same_bits(gradients.dq, dense_gradients.dq));
+          EXPECT_TRUE(same_bits(gradients.dk, dense_gradients.dk));
+          EXPECT_TRUE(same_bits(gradients.dv, dense_gradients.dv));
+        }
+}
 
 // Tokens of weight zero are absent, however long: kMaxNorm does not measure them, and their f may be huge.
 TEST(Padding, OfAnySizeChangesNothing) {

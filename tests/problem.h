@@ -2,6 +2,8 @@
 #pragma once
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <cstdio>
 #include <limits>
 #include <ostream>
 #include <string>
@@ -10,6 +12,7 @@
 
 #include "fastmax/fastmax.h"
 #include "hwy/targets.h"
+#include "src/cpu/amx.h"
 #include "src/reference.h"
 #include "tests/support.h"
 
@@ -176,6 +179,30 @@ struct Problem {
     return 1;
   }
 };
+
+/// Says once a program on which instruction sets its kernels run, and which are built but not run on this CPU; `./dev
+/// test` reads both from the XML and says so at its end.
+class InstructionSets : public testing::Environment {
+ public:
+  void SetUp() override {
+    std::string ran, not_run;
+    const auto add = [](std::string& list, const char* name) { (list += ' ') += name; };
+    for (std::int64_t left = HWY_TARGETS; left != 0; left &= left - 1) {
+      const std::int64_t target = left & -left;
+      const bool runs = (hwy::SupportedTargets() & target) != 0;
+      add(runs ? ran : not_run, hwy::TargetName(target));
+    }
+#if HWY_ARCH_X86
+    add(cpu::amx::available() ? ran : not_run, "AMX");
+#endif
+    std::printf("instruction sets:%s; built, not run on this CPU:%s\n", ran.c_str(),
+                not_run.empty() ? " none" : not_run.c_str());
+    testing::Test::RecordProperty("ran", ran);
+    testing::Test::RecordProperty("not_run", not_run);
+  }
+};
+inline testing::Environment* const instruction_sets =
+    testing::AddGlobalTestEnvironment(new InstructionSets);
 
 /// Runs body once for each instruction set that this build and CPU offer.
 template <class Body>
