@@ -1,3 +1,11 @@
+// 16-bit elements to float and back, a vector at a time, rounded to the nearest, ties to even.
+//
+//   bfloat16   s eeeeeeee mmmmmmm       the upper half of a float: x is a shift by 16, and back
+//                                       (bits + 0x7FFF + last kept bit) >> 16
+//   half       s eeeee mmmmmmmmmm       (-1)^s 2^(e - 15) (1 + m / 1024); a float's exponent is e + 112, its mantissa m
+//                                       shifted by 13; e = 0: subnormal, m 2^-24; e = 31: infinity (m = 0) or NaN
+//
+// Infinities stay; a NaN stays one, quiet; numbers of 65520 and more become infinite halves.
 #include "src/cpu/convert.h"
 
 #include <cstddef>

@@ -1,10 +1,12 @@
 // The direct form, backward: one pass, keys outer, five products a tile.
 //
-//   u = d_o / g,  c = -u . o                                                    e_nm = u_n . v_m +
-//   c_n lanes = keys, rows = queries: T [64 queries][64 keys] = 1 + s                 K
-//   multiply-adds an element dS = f'(s) e,  F = f(s)                         E, the epilogue in
-//   registers dK^T[K][64 keys]    += kappa_q^T dS dV^T[E][64 keys]    += u^T F dQ  [64 queries][K]
-//   += dS kappa_k               the only product with dims across lanes
+//   u = d_o / g,  c = -u . o                            e_nm = u_n . v_m + c_n
+//   lanes = keys, rows = queries:
+//   T  [64 queries][64 keys]  = 1 + s                   K multiply-adds an element
+//   dS = f'(s) e,  F = f(s)                             E, the epilogue in registers
+//   dK^T[K][64 keys]         += kappa_q^T dS
+//   dV^T[E][64 keys]         += u^T F
+//   dQ  [64 queries][K]      += dS kappa_k              the only product with dims across lanes
 //
 // Keys outer, because then one array of length N is streamed (dQ) and not two. Four panels of keys
 // share a pass over the queries, or dQ would come from memory too often at D = 128.

@@ -21,6 +21,7 @@
 #include "hwy/foreach_target.h"  // re-includes this file once per instruction set
 #include "hwy/highway.h"
 #include "src/cpu/direct-inl.h"
+#include "src/cpu/joining-inl.h"
 #include "src/cpu/masked-inl.h"
 #include "src/cpu/output-inl.h"
 #include "src/cpu/state-inl.h"

@@ -13,6 +13,7 @@
 #define FASTMAX_CPU_FACTORISED_GRADIENT_INL_H_
 #endif
 
+#include "src/cpu/joining-inl.h"
 #include "src/cpu/output-inl.h"
 #include "src/cpu/state-inl.h"
 

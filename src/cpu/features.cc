@@ -1,3 +1,10 @@
+// The table of features: which kappa_a1 .. kappa_ap, a1 <= .. <= ap < K, stands in which row of a state.
+//
+//   p = 2, K = 3:   (0,0) (0,1) (0,2) | (1,1) (1,2) | (2,2)            one run for each a1 .. a(p-1)
+//   count            C(K + p - 1, p) = prod_{i < p} (K + i) / (i + 1),  whole after every factor
+//   multiplicity     l! / (m_1! m_2! ..), l the indices that are not 0, m_i of them equal; w_alpha = c_l times it
+//
+// Rows are in lexicographic order, as docs/math.md and files of states have them; runs are cut where a block ends.
 #include "src/cpu/features.h"
 
 #include <algorithm>
