@@ -1,12 +1,12 @@
-// Forward kernels, one thread, two heads.
+// Forward: the direct form, and the factorised one of order 1 (linear) and of others.
+#include "bench/kernels.h"
 #include "bench/support.h"
 
 namespace fastmax::bench {
 namespace {
 
-template <Form kForm>
-void forward_pass(benchmark::State& state) {
-  const Options options = options_of(state, kForm);
+void forward_pass(benchmark::State& state, Form form) {
+  const Options options = options_of(state, form);
   const std::int64_t N = state.range(2), D = state.range(3);
   if (!answers_are_right(N, D, options)) return state.SkipWithError("wrong result: not timing it");
   Call call(N, D);
@@ -19,10 +19,14 @@ void forward_pass(benchmark::State& state) {
   report(state, useful_flops(N, D, options, false), plan(args, options, 1));
 }
 
-BENCHMARK_TEMPLATE(forward_pass, Form::kDirect)->Name("direct_forward")->Apply(direct_shapes);
-BENCHMARK_TEMPLATE(forward_pass, Form::kFactorised)
-    ->Name("factorised_forward")
-    ->Apply(factorised_shapes);
-
 }  // namespace
+
+void direct_forward(benchmark::State& state) { forward_pass(state, Form::kDirect); }
+void factorised_forward(benchmark::State& state) { forward_pass(state, Form::kFactorised); }
+void linear_forward(benchmark::State& state) { forward_pass(state, Form::kFactorised); }
+
+void direct_forward_shapes(benchmark::internal::Benchmark* b) { direct_shapes(b); }
+void factorised_forward_shapes(benchmark::internal::Benchmark* b) { factorised_shapes(b, 2); }
+void linear_forward_shapes(benchmark::internal::Benchmark* b) { factorised_shapes(b, 1); }
+
 }  // namespace fastmax::bench

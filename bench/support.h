@@ -118,9 +118,8 @@ inline void report(benchmark::State& state, double flops, const Plan& plan) {
 inline void direct_shapes(benchmark::internal::Benchmark* b) {
   b->ArgNames({"p", "causal", "N", "D"})->ArgsProduct({{1, 2}, {0, 1}, {256, 1024}, {32, 64, 128}});
 }
-inline void factorised_shapes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"p", "causal", "N", "D"})
-      ->ArgsProduct({{1, 2}, {0, 1}, {1024, 8192}, {32, 64, 128}});
+inline void factorised_shapes(benchmark::internal::Benchmark* b, int p) {
+  b->ArgNames({"p", "causal", "N", "D"})->ArgsProduct({{p}, {0, 1}, {1024, 8192}, {32, 64, 128}});
 }
 
 }  // namespace fastmax::bench

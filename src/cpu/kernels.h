@@ -98,7 +98,9 @@ struct WeightsCall : Settings<T> {
   WeightsArgs<T> args;
 };
 
-// X(name, argument type): everything that is declared, dispatched and measured.
+// X(name, argument type): every kernel. Expanded here into declarations, which a kernel's own file meets with
+// FASTMAX_INSTANTIATE, FASTMAX_DISPATCH and FASTMAX_WORKSPACE, or the library does not link; in tests/kernels_test.cc into
+// a test each; in bench/kernel_bench.cc into a benchmark each.
 #define FASTMAX_CPU_KERNELS(X)         \
   X(direct_forward, ForwardCall)       \
   X(factorised_forward, ForwardCall)   \
