@@ -3,15 +3,28 @@
 #include "src/pool.h"
 
 namespace fastmax {
+namespace {
+
+template <class T>
+cpu::WeightsCall<T> call_of(const WeightsArgs<T>& args, const Options& options) {
+  return make_call<T, cpu::WeightsCall>(args, options, {.chunk = static_cast<int>(cpu::kPanel)}, 0);
+}
+int threads_of(int asked) { return asked > 0 ? asked : available_threads(); }
+
+template <class T>
+bool empty(const WeightsArgs<T>& args) {
+  return args.a.B == 0 || args.a.H == 0 || args.a.N == 0 || args.a.D == 0;
+}
+
+}  // namespace
 
 template <class T>
 void attention_weights(const WeightsArgs<T>& args, const Options& options,
                        const Execution& execution) {
   check(args, options);
-  if (args.a.B == 0 || args.a.H == 0 || args.a.N == 0 || args.a.D == 0) return;
-  auto call =
-      make_call<T, cpu::WeightsCall>(args, options, {.chunk = static_cast<int>(cpu::kPanel)}, 0);
-  const int threads = execution.threads > 0 ? execution.threads : available_threads();
+  if (empty(args)) return;
+  auto call = call_of(args, options);
+  const int threads = threads_of(execution.threads);
   const std::size_t scratch_bytes = call_scratch_bytes<T>(args, options);
   Workspace own;
   std::byte* memory = (execution.workspace ? *execution.workspace : own)
@@ -25,7 +38,24 @@ void attention_weights(const WeightsArgs<T>& args, const Options& options,
                          memory + scratch_bytes);
 }
 
+template <class T>
+Plan plan(const WeightsArgs<T>& args, const Options& options, int threads) {
+  check(args, options);
+  Plan plan{.why = "rows of scores, whatever their number"};
+  if (drops_features(options.dropout)) {
+    plan.form = Form::kFactorised;
+    plan.why = "dropout of features needs features";
+  }
+  if (empty(args)) return plan;
+  plan.workspace_bytes = call_scratch_bytes<T>(args, options) +
+                         cpu::attention_weights_workspace(
+                             call_of(args, options), static_cast<std::size_t>(threads_of(threads)));
+  return plan;
+}
+
 template void attention_weights(const WeightsArgs<float>&, const Options&, const Execution&);
 template void attention_weights(const WeightsArgs<double>&, const Options&, const Execution&);
+template Plan plan(const WeightsArgs<float>&, const Options&, int);
+template Plan plan(const WeightsArgs<double>&, const Options&, int);
 
 }  // namespace fastmax

@@ -40,8 +40,11 @@ bool same_function(const Options& a, const Options& b) {
 
 }  // namespace
 
+namespace {
+
+/// The checked call of a step.
 template <class T>
-void step(const StepArgs<T>& a, const Options& options, const Execution& execution) {
+cpu::StepCall<T> call_of(const StepArgs<T>& a, const Options& options) {
   Options unmasked = options;
   unmasked.causal = false;
   unmasked.form = Form::kAuto;
@@ -56,18 +59,36 @@ void step(const StepArgs<T>& a, const Options& options, const Execution& executi
                        .final_state = a.state},
         unmasked);
   require(a.q.N == 1 && a.k.N == 1, "one token (q.N == k.N == 1), got ", a.q.N, " and ", a.k.N);
-  if (a.q.B == 0 || a.q.H == 0) return;
   cpu::StepCall<T> call;
   cpu::resolve(unmasked, a.q.D, call);
   call.args = a;
   call.score = shifted_polynomial(call.p, call.coefficients, 1);
-  const int threads = execution.threads > 0 ? execution.threads : available_threads();
+  return call;
+}
+int threads_of(int asked) { return asked > 0 ? asked : available_threads(); }
+
+}  // namespace
+
+template <class T>
+void step(const StepArgs<T>& a, const Options& options, const Execution& execution) {
+  const auto call = call_of(a, options);
+  if (a.q.B == 0 || a.q.H == 0) return;
+  const int threads = threads_of(execution.threads);
   Workspace own;
   std::byte* memory = (execution.workspace ? *execution.workspace : own)
                           .reserve(cpu::step_workspace(call, static_cast<std::size_t>(threads)))
                           .data();
   static const ParallelRun pool = pool_run;
   cpu::step(call, cpu::Team(threads, execution.run ? &execution.run : &pool), memory);
+}
+
+template <class T>
+Plan plan(const StepArgs<T>& a, const Options& options, int threads) {
+  const auto call = call_of(a, options);
+  Plan plan{.form = Form::kFactorised, .why = "a state is made of features"};
+  if (a.q.B == 0 || a.q.H == 0) return plan;
+  plan.workspace_bytes = cpu::step_workspace(call, static_cast<std::size_t>(threads_of(threads)));
+  return plan;
 }
 
 template <class T>
@@ -229,6 +250,8 @@ State<T> State<T>::load(const std::string& path) {
 
 template void step(const StepArgs<float>&, const Options&, const Execution&);
 template void step(const StepArgs<double>&, const Options&, const Execution&);
+template Plan plan(const StepArgs<float>&, const Options&, int);
+template Plan plan(const StepArgs<double>&, const Options&, int);
 template class State<float>;
 template class State<double>;
 

@@ -353,6 +353,66 @@ TEST(Execution, HotStepsAllocateNothing) {
   }
 }
 
+/// Runs a call on memory of its own: it takes what its plan said, in whole pages.
+template <class Run>
+void takes(const Plan& said, const Run& run) {
+  Workspace workspace;
+  run(Execution{.threads = 2, .workspace = &workspace});
+  EXPECT_GT(workspace.size(), 0u);
+  EXPECT_GE(workspace.size(), said.workspace_bytes);
+  EXPECT_LT(workspace.size(), said.workspace_bytes + 4096);
+}
+
+TEST(Execution, RowsOfTheMatrixTakeWhatTheirPlanSaid) {
+  for (const int p : {1, 2})
+    for (const DropoutMode mode : {DropoutMode::kToken, DropoutMode::kStandard}) {
+      Problem<float> problem(
+          {.B = 2, .H = 4, .Hkv = 2, .N = 70, .M = 90, .p = p, .weights = Weights::kFractional});
+      problem.base.normalize = Normalize::kMaxNorm;
+      problem.base.dropout = {.rate = 0.2, .mode = mode};
+      Tensor<float> a = Tensor<float>::nan({2, 4, 70, 90});
+      const WeightsArgs<float> args{.q = problem.q.view(),
+                                    .k = problem.k.view(),
+                                    .key_weight = problem.key_weight(),
+                                    .a = a.view()};
+      const Plan said = plan(args, problem.options(), 2);
+      EXPECT_EQ(said.form, mode == DropoutMode::kToken ? Form::kDirect : Form::kFactorised);
+      takes(said, [&](const Execution& e) { attention_weights(args, problem.options(), e); });
+    }
+}
+
+// What include/fastmax/state.h says: a State's calls are plans of forward and step.
+TEST(Execution, CallsOfAStateTakeWhatTheirPlanSaid) {
+  for (const int p : {1, 2, 3}) {
+    Problem<float> problem({.B = 2, .H = 4, .Hkv = 2, .N = 70, .M = 70, .D = 6, .E = 5, .p = p});
+    State<float> state(2, 2, 6, 5, problem.options());
+    Outputs<float> out = problem.outputs();
+    const BhndView<const float> q = problem.q.view(), k = problem.k.view(), v = problem.v.view();
+    const BhndView<float> o = out.o.view();
+    const Options options = state.options();
+    Options causal = options;
+    causal.causal = true;
+    const ForwardArgs<float> extend{
+        .q = q, .k = k, .v = v, .o = o, .initial_state = state.view(), .final_state = state.view()};
+    takes(plan(extend, causal, 2), [&](const Execution& e) { state.extend(q, k, v, o, {}, e); });
+    ForwardArgs<float> add = extend, query = extend;
+    add.q = part(q, 0, 0);
+    add.o = part(o, 0, 0);
+    takes(plan(add, options, 2), [&](const Execution& e) { state.add(k, v, {}, e); });
+    query.k = part(k, 0, 0);
+    query.v = part(v, 0, 0);
+    query.final_state = {};
+    takes(plan(query, options, 2), [&](const Execution& e) { state.query(q, o, e); });
+    const StepArgs<float> step{.q = part(q, 0, 1),
+                               .k = part(k, 0, 1),
+                               .v = part(v, 0, 1),
+                               .state = state.view(),
+                               .o = part(o, 0, 1)};
+    takes(plan(step, options, 2),
+          [&](const Execution& e) { state.step(step.q, step.k, step.v, step.o, e); });
+  }
+}
+
 TEST(Execution, WorkspaceIsAligned) {
   Workspace workspace;
   for (const std::size_t bytes : {1, 64, 1000, 10}) {

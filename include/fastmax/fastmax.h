@@ -8,9 +8,11 @@
 // derives all of it.
 //
 // Shapes: q [B, H, N, D], k [B, Hkv, M, D], v [B, Hkv, M, E], o [B, H, N, E], g [B, H, N] and
-// key_weight [B, M], where H is a multiple of Hkv (head h reads key head h / (H / Hkv)). T is float
-// or double. N = 0, M = 0 and B = 0 are legal; a row without keys, or with only zero weights, is
-// zero and has zero gradients.
+// key_weight [B, M], where H is a multiple of Hkv (head h reads key head h / (H / Hkv)). N = 0, M = 0
+// and B = 0 are legal; a row without keys, or with only zero weights, is zero and has zero gradients.
+//
+// T is float, double, BFloat16 or Float16 in forward, backward and their plans, of packed sequences,
+// too; float or double in attention_weights, step and State.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -132,8 +134,9 @@ struct Report {
   double smallest_denominator = 0;
 };
 
-/// Writes o, and g if asked. Inputs are read in place with their strides; outputs overlap no input.
-/// Throws Error before doing any work. Safe to call from several threads at once.
+/// Writes o, and g if asked. Inputs are read in place with their strides, which may be 0; outputs overlap no input.
+/// Throws Error, before any work but under Floor::kError, and std::bad_alloc where a workspace cannot grow. Safe to
+/// call from several threads at once: each with a workspace of its own.
 template <class T>
 FASTMAX_API Report forward(const ForwardArgs<T>& args, const Options& options = {},
                            const Execution& = {});
@@ -179,10 +182,14 @@ struct WeightsArgs {
 };
 
 /// Rows of the attention matrix, a_nm = w_m f(s_nm) / g_n: what forward applies with these options, its dropout
-/// included. Time O(M D) a row.
+/// included. Time O(M D) a row. Batch entry b draws as in forward; of packed sequences, which draw by their number, only
+/// the dropout of the first can be shown.
 template <class T>
 FASTMAX_API void attention_weights(const WeightsArgs<T>& args, const Options& options = {},
                                    const Execution& = {});
+/// The workspace of that call; form is kFactorised where features are dropped, and kDirect.
+template <class T>
+FASTMAX_API Plan plan(const WeightsArgs<T>& args, const Options& options = {}, int threads = 0);
 
 /// The instruction set that kernels run on ("AVX3", "AVX2", "NEON", ...), and all that this build
 /// and CPU offer, best first, separated by spaces.

@@ -25,6 +25,10 @@ struct StepArgs {
 /// form, chunk and causal do not matter here, and dropout is refused. Same rules as forward.
 template <class T>
 FASTMAX_API void step(const StepArgs<T>& args, const Options& options = {}, const Execution& = {});
+/// The workspace of that call. State's other calls are forward's, with view() as initial_state and, but for query, as
+/// final_state, N = 0 (add) or M = 0 (query), and options(), causal for extend: plan of those arguments is theirs.
+template <class T>
+FASTMAX_API Plan plan(const StepArgs<T>& args, const Options& options = {}, int threads = 0);
 
 /// Owns a state and the options it was made with. T is float or double.
 template <class T>
