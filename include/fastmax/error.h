@@ -7,7 +7,9 @@
 
 namespace fastmax {
 
-/// Thrown before any work is done: names the argument, the rule and the value that came.
+/// Names the argument, the rule and the value that came. Thrown before any work is done; after it only by
+/// Floor::kError, where a denominator turned out too small. What is no argument's fault is another exception's:
+/// std::bad_alloc where memory lacks, std::runtime_error for files.
 struct FASTMAX_API Error : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };

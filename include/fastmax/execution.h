@@ -29,8 +29,9 @@ class FASTMAX_API Workspace {
 /// the same time or one after the other, and returns when all have returned. Tasks do not throw.
 using ParallelRun = std::function<void(int n, const std::function<void(int)>& task)>;
 
-/// The default runs on a small pool of the library's own, with all the cores this process may use.
-/// Results do not depend on it, to the last bit.
+/// The default runs on a small pool of the library's own, with all the cores this process may use. It has one caller at
+/// a time: a call that comes meanwhile, or from inside a task, runs on its caller's thread alone. Results do not depend
+/// on it, to the last bit.
 struct Execution {
   int threads = 0;                 ///< tasks worth starting at once; 0: all cores
   ParallelRun run = {};            ///< empty: the library's pool

@@ -1,6 +1,6 @@
 // Element types. Arithmetic is float for 16-bit elements, and their own type for float and double. One exception: where
 // the CPU multiplies bf16 matrix tiles (AMX), the factorised forward of bfloat16 inputs rounds the factors of its products
-// to bf16; sums, denominators and states stay float (docs/math.md says what that costs).
+// to bf16; sums, denominators and states stay float (docs/math.md, section 11, bounds what that costs).
 #pragma once
 #include <cstdint>
 #include <type_traits>

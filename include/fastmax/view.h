@@ -1,4 +1,5 @@
-// Views: shapes and strides over memory that somebody else owns. Strides count elements.
+// Views: shapes and strides over memory that somebody else owns. Strides count elements and are not negative; those of
+// inputs other than g may be 0, which shows the same rows again (broadcasting). Rows of outputs share no element.
 #pragma once
 #include <cstddef>
 #include <cstdint>
