@@ -201,6 +201,45 @@ TEST(Dropout, OfFeaturesMeansNothingOverSeeds) {
     }
 }
 
+// Of tokens it means something: f(s) becomes (1 - rate)^2 f(s) + (1 - (1 - rate)^2) f(0), and the mean of o another.
+TEST(Dropout, OfTokensIsDrawnToTheMeanOfValues) {
+  constexpr double kRate = 0.3, kBoth = (1 - kRate) * (1 - kRate);
+  constexpr int kSeeds = 4000;
+  Problem<double> problem({.N = 6, .M = 9, .D = 5, .E = 4});
+  Outputs<double> without = problem.outputs();
+  forward(problem.args(without), problem.options(Form::kDirect), serial());
+  const auto zeros = [](const Tensor<double>& like) {
+    return Tensor<double>::filled(like.s, [] { return 0; });
+  };
+  Tensor<double> o = zeros(without.o), o_squares = o, g = zeros(without.g), g_squares = g;
+  const auto add = [](const Tensor<double>& got, const auto& expected, Tensor<double>& sum,
+                      Tensor<double>& squares) {
+    for (std::size_t i = 0; i < got.data.size(); ++i) {
+      const double change = got.data[i] - expected(i);
+      sum.data[i] += change;
+      squares.data[i] += change * change;
+    }
+  };
+  for (std::uint64_t seed = 0; seed < kSeeds; ++seed) {
+    problem.base.dropout = {.rate = kRate, .mode = DropoutMode::kToken, .seed = seed};
+    Outputs<double> out = problem.outputs();
+    forward(problem.args(out), problem.options(Form::kDirect), serial());
+    add(
+        out.o, [&](std::size_t i) { return without.o.data[i]; }, o, o_squares);
+    add(
+        out.g, [&](std::size_t i) { return kBoth * without.g.data[i] + (1 - kBoth) * 9; }, g,
+        g_squares);
+  }
+  for_each_pair(g.view(), g_squares.view(), [](double total, double square) {
+    EXPECT_LE(std::abs(total), 4.5 * std::sqrt(square));
+  });
+  double most = 0;  // change of the mean of o, in its standard errors
+  for_each_pair(o.view(), o_squares.view(), [&](double total, double square) {
+    most = std::max(most, std::abs(total) / std::sqrt(square));
+  });
+  EXPECT_GT(most, 20);
+}
+
 // p = 1 has no features of degree 2: nothing to drop.
 TEST(Dropout, QuadraticOfOrderOneDropsNothing) {
   Case c = any_case(true);
