@@ -6,13 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastmax import _composite
-from fastmax._call import attend, function_options, is_transformed, step_in_place
-from fastmax._errors import need, need_one_place, need_type
-from fastmax._operators import operators
+from fastmax._call import attend, function_options, step_in_place, weights
+from fastmax._errors import in_callers_words, need, need_type
 from fastmax._state import FastmaxState
 
 _METHODS = ("auto", "direct", "factorised", "composite")
+_NAMES = {"q": "query", "k": "key", "v": "value"}  # the operators' and ours
 
 
 def scaled_dot_product_attention(
@@ -110,7 +109,7 @@ def scaled_dot_product_attention(
     if method != "auto":
         need_type("method", method, str, "a str")
         need(method in _METHODS, "method 'auto', 'direct', 'factorised' or 'composite'", repr(method))
-    o, _, state, _ = attend(query, key, value, key_weight, past, cu_q, cu_k, method, dropout_p, options)
+    o, _, state, _ = attend(query, key, value, key_weight, past, cu_q, cu_k, method, dropout_p, options, _NAMES)
     if len(shape) != 4:
         o = o.reshape(*shape[:-1], o.size(-1))
     if state is None:
@@ -171,14 +170,10 @@ def attention_weights(
     if rows is not None:
         rows = _row_indices(rows).to(query.device)
     options = {**function_options(p, scale, normalize, coefficients), "causal": is_causal}
-    if (query.is_cpu or query.is_meta) and not is_transformed():
-        try:
-            a = operators.attention_weights(query, key, key_weight, rows, **options)
-        except NotImplementedError:
-            need_one_place(query, k=key, key_weight=key_weight)
-            raise
-    else:
-        a = _composite.attention_weights(query, key, key_weight, rows, **options)
+    try:
+        a = weights(query, key, key_weight, rows, options)
+    except ValueError as wrong:
+        raise in_callers_words(wrong, _NAMES) from None
     return a if len(shape) == 4 else a.reshape(*shape[:-2], *a.shape[-2:])
 
 

@@ -1,13 +1,13 @@
 """One call of attention on tensors [B, H, N, D]: by the kernels, or composed of torch operations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastmax import _composite
-from fastmax._errors import need, need_one_place, need_type
+from fastmax._errors import in_callers_words, need, need_one_place, need_type
 from fastmax._operators import autocast, operators
 
 # Where nothing is recorded, the Python code that would record it need not be asked; nor the layers of torch.ops.
@@ -27,37 +27,48 @@ def attend(
     method: str,
     dropout_p: float,
     options: dict[str, Any],
+    names: Mapping[str, str],
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """o, g, final state and smallest denominator or None, as torch.ops.fastmax.forward gives them.
 
     Of the options only those that are not at their default are to be given: the dispatcher reads them one by one, and on
-    short sequences that is what a call costs.
+    short sequences that is what a call costs. `names`: the caller's for q, k and so on, where they differ; for errors.
     """
+    try:
+        return _attend(q, k, v, key_weight, initial_state, cu_q, cu_k, method, dropout_p, options)
+    except ValueError as wrong:
+        raise in_callers_words(wrong, names) from None
+
+
+def _attend(q, k, v, key_weight, initial_state, cu_q, cu_k, method, dropout_p, options):
+    if torch.compiler.is_compiling():  # which would wrap what operators raise as it traces
+        need_one_place(q, k=k, v=v, key_weight=key_weight, initial_state=initial_state, cu_q=cu_q, cu_k=cu_k)
     seed = None
     if dropout_p != 0:
         options["dropout_p"] = dropout_p
         seed = torch.randint(torch.iinfo(torch.int64).max, ())
     inputs = (q, k, v, key_weight, initial_state, cu_q, cu_k, seed)
-    if torch.compiler.is_compiling():
-        composite, records = method == "composite" or not (q.is_cpu or q.is_meta), True
-    else:
-        composite = method == "composite" or not (q.is_cpu or q.is_meta) or is_transformed()
-        records = torch.is_grad_enabled() and (
+    transformed = is_transformed()
+    of_weight = key_weight is not None and key_weight.requires_grad and torch.is_grad_enabled()
+    if method == "composite" or transformed or not (q.is_cpu or q.is_meta):
+        # Transforms, and the gradient of weights, need all operations in the open; elsewhere it is one for the compiler, too.
+        run = _composite.attention if transformed or of_weight else operators.composite_forward
+        device = q.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            q, k, v = autocast(device, q, k, v)
+        return run(q, k, v, *inputs[3:], **options)
+    if method != "auto":
+        options["method"] = method
+    need(not of_weight, "key_weight without gradient, which only method='composite' gives", "one that requires it")
+    records = torch.compiler.is_compiling() or (
+        torch.is_grad_enabled()
+        and (
             q.requires_grad
             or k.requires_grad
             or v.requires_grad
             or (initial_state is not None and initial_state.requires_grad)
         )
-    if composite:
-        device = q.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            q, k, v = autocast(device, q, k, v)
-        return _composite.attention(q, k, v, *inputs[3:], **options)
-    if method != "auto":
-        options["method"] = method
-    if key_weight is not None and key_weight.requires_grad:
-        rule = "key_weight without gradient, which only method='composite' gives"
-        need(not torch.is_grad_enabled(), rule, "one that requires it")
+    )
     try:
         if records:
             return operators.forward.default(*inputs, **options)
@@ -99,6 +110,15 @@ def step_in_place(
     q: Tensor, k: Tensor, v: Tensor, state: Tensor, key_weight: Tensor | None, options: dict[str, Any]
 ) -> Tensor:
     """One token, [B, H, D] -> [B, H, E], and no gradient."""
+    try:
+        return _step_in_place(q, k, v, state, key_weight, options)
+    except ValueError as wrong:
+        raise in_callers_words(wrong, {"initial_state": "state"}) from None
+
+
+def _step_in_place(q, k, v, state, key_weight, options):
+    if torch.compiler.is_compiling():
+        need_one_place(q, k=k, v=v, state=state, key_weight=key_weight)
     if torch.compiler.is_compiling() or is_transformed() or not (state.is_cpu or state.is_meta):
         return _step_functions(q, k, v, state, key_weight, options)
     with _below_views():
@@ -121,6 +141,22 @@ def _step_functions(q, k, v, state, key_weight, options):
     w = None if key_weight is None else key_weight.unsqueeze(1)
     if (state.is_cpu or state.is_meta) and torch.compiler.is_compiling():
         return operators.step(q, k, v, state, w, **options).squeeze(2)
-    o, _, new, _ = _composite.attention(q, k, v, w, state, return_state=True, **options)
+    run = _composite.attention if is_transformed() else operators.composite_forward
+    o, _, new, _ = run(q, k, v, w, state, return_state=True, **options)
     state.copy_(new)
     return o.squeeze(2)
+
+
+def weights(q: Tensor, k: Tensor, key_weight: Tensor | None, rows: Tensor | None, options: dict[str, Any]) -> Tensor:
+    """Rows [B, H, R, M] of the attention matrix."""
+    if torch.compiler.is_compiling():
+        need_one_place(q, k=k, key_weight=key_weight)
+    if is_transformed():
+        return _composite.attention_weights(q, k, key_weight, rows, **options)
+    if not (q.is_cpu or q.is_meta):
+        return operators.composite_attention_weights(q, k, key_weight, rows, **options)
+    try:
+        return operators.attention_weights(q, k, key_weight, rows, **options)
+    except NotImplementedError:
+        need_one_place(q, k=k, key_weight=key_weight)
+        raise

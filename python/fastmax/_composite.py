@@ -1,10 +1,12 @@
 """Fastmax attention composed of torch operations: any device, any transform, as often differentiable as torch is.
 
 The factorised form of docs/math.md (sections 3, 4, 9) in chunks of tokens: time and memory linear in their number, and
-features exist one chunk at a time, in backward too. It is what tensors that are not on the CPU use, what torch.func
-transforms and forward mode see, and what gives the operators their second gradient.
+features exist one chunk at a time, in backward too. `attention` and `backward` are the operators composite_forward and
+composite_backward, one call each to autograd and to the compiler, which tensors that are not on the CPU use. torch.func
+transforms and forward mode see through `attention`, and autograd through it gives the operators their second gradient.
 """
 
+import contextlib
 import math
 
 import torch
@@ -29,34 +31,15 @@ def attention(
     return_state: bool = False,
     **options,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """What torch.ops.fastmax.forward gives, for arguments that have been checked."""
+    """What torch.ops.fastmax.forward gives. Packed sequences are computed one after another."""
+    with _uncast(q):
+        sequences = _sequences(q, k, v, key_weight, initial_state, cu_q, cu_k, options.get("causal"))
+        for sequence in sequences:
+            check(*sequence, return_state=return_state, **options)
+        results = [_attention(i, *x, seed, return_state=return_state, **options) for i, x in enumerate(sequences)]
     if cu_q is None:
-        return _attention(q, k, v, key_weight, initial_state, seed, 0, return_state, **options)
-    queries, keys = cu_q.tolist(), (cu_q if cu_k is None else cu_k).tolist()
-    need(q.size(0) == 1, "B == 1 for packed sequences", q.size(0))
-    need(len(queries) == len(keys), "cu_q and cu_k of one length", f"{len(queries)} and {len(keys)}")
-    for name, cu, end in (("cu_q", queries, q.size(2)), ("cu_k", keys, k.size(2))):
-        need(len(cu) >= 2 and cu[0] == 0, f"{name} to begin with 0 and have an end", cu[:1])
-        need(cu == sorted(cu), f"{name} not to decrease", cu)
-        need(cu[-1] == end, f"{name} to end at {end}", cu[-1])
-    parts = []
-    for i, (n, n_end, m, m_end) in enumerate(zip(queries, queries[1:], keys, keys[1:])):
-        weight = None if key_weight is None else key_weight[:, m:m_end]
-        state = None if initial_state is None else initial_state[i : i + 1]
-        parts.append(
-            _attention(
-                q[:, :, n:n_end],
-                k[:, :, m:m_end],
-                v[:, :, m:m_end],
-                weight,
-                state,
-                seed,
-                i,
-                return_state,
-                **options,
-            )  # fmt: skip
-        )
-    o, g, states, smallest = zip(*parts)
+        return results[0]
+    o, g, states, smallest = zip(*results)
     return (
         torch.cat(o, 2),
         torch.cat(g, 2),
@@ -65,13 +48,130 @@ def attention(
     )
 
 
-def _attention(q, k, v, key_weight, initial_state, seed, first, return_state, *, p=2, scale=None,
-               normalize="standardize", coefficients=None, causal=False, dropout_p=0.0,
-               dropout="quadratic", floor="auto", chunk=0, method=None):  # fmt: skip
-    _check(q, k, v, key_weight, initial_state, p=p, scale=scale, normalize=normalize, coefficients=coefficients,
-           causal=causal, dropout_p=dropout_p, dropout=dropout, floor=floor, return_state=return_state)  # fmt: skip
-    dtype = q.dtype
-    computed = torch.float64 if dtype == torch.float64 else torch.float32
+def backward(
+    d_o: Tensor,
+    d_final_state: Tensor | None,
+    o: Tensor,
+    g: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    key_weight: Tensor | None = None,
+    initial_state: Tensor | None = None,
+    cu_q: Tensor | None = None,
+    cu_k: Tensor | None = None,
+    seed: Tensor | None = None,
+    **options,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """What torch.ops.fastmax.backward gives."""
+    with _uncast(q):
+        if cu_q is None:
+            return _backward(0, q, k, v, key_weight, initial_state, seed, d_o, d_final_state, o, g, **options)
+        sequences = _sequences(q, k, v, key_weight, initial_state, cu_q, cu_k, options.get("causal"))
+        sizes = [x[0].size(2) for x in sequences]
+        rows = zip(*(x.split(sizes, 2) for x in (d_o, o, g)))
+        gradients = []
+        for i, (sequence, (d_o_i, o_i, g_i)) in enumerate(zip(sequences, rows)):
+            d_state = None if d_final_state is None else d_final_state[i : i + 1]
+            gradients.append(_backward(i, *sequence, seed, d_o_i, d_state, o_i, g_i, **options))
+    *d_tokens, d_states = zip(*gradients)
+    return *(torch.cat(x, 2) for x in d_tokens), None if initial_state is None else torch.cat(d_states)
+
+
+def _uncast(q: Tensor):
+    """Autocast would round sums to 16 bits: it is for what goes in."""
+    device = q.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return contextlib.nullcontext()
+
+
+def _sequences(q, k, v, key_weight, initial_state, cu_q, cu_k, causal) -> list[tuple]:
+    """(q, k, v, key_weight, initial_state) of each packed sequence, or of all that there is."""
+    if cu_q is None:
+        return [(q, k, v, key_weight, initial_state)]
+    queries, keys = cu_q.tolist(), (cu_q if cu_k is None else cu_k).tolist()
+    need(q.size(0) == 1, "B == 1 for packed sequences", q.size(0))
+    need(len(queries) == len(keys), "cu_q and cu_k of one length", f"{len(queries)} and {len(keys)}")
+    for name, cu, end in (("cu_q", queries, q.size(2)), ("cu_k", keys, k.size(2))):
+        need(len(cu) >= 2 and cu[0] == 0, f"{name} to begin with 0 and have an end", cu[:1])
+        need(cu == sorted(cu), f"{name} not to decrease", cu)
+        need(cu[-1] == end, f"{name} to end at {end}", cu[-1])
+    for i, (n, n_end, m, m_end) in enumerate(zip(queries, queries[1:], keys, keys[1:])):
+        rule = "no more queries than keys in a sequence when causal"
+        need(not causal or n_end - n <= m_end - m, rule, f"{n_end - n} and {m_end - m} in sequence {i}")
+    if initial_state is not None:
+        S, given = len(queries) - 1, initial_state.size(0)
+        need(given == S, "initial_state.B == k.B (packed: the number of sequences)", f"{given} and {S}")
+    return [
+        (
+            q[:, :, n:n_end],
+            k[:, :, m:m_end],
+            v[:, :, m:m_end],
+            None if key_weight is None else key_weight[:, m:m_end],
+            None if initial_state is None else initial_state[i : i + 1],
+        )
+        for i, (n, n_end, m, m_end) in enumerate(zip(queries, queries[1:], keys, keys[1:]))
+    ]
+
+
+def _computed(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _attention(first, q, k, v, key_weight, initial_state, seed, *, return_state, floor="auto", **options):
+    """One sequence, the one numbered `first`, or a batch of them."""
+    scan, inputs = _prepared(first, q, k, v, key_weight, initial_state, seed, **options)
+    sums, state = scan(*inputs)
+    numerator, g = sums[..., :-1], sums[..., -1]
+    smallest = None
+    if _is_judged(**options):
+        own = options.get("scale") is not None or options.get("coefficients") is not None
+        g, smallest = _floored(g, _visible_weight(q, k, key_weight, initial_state, options), floor, own)
+    rows = g != 0
+    o = torch.where(rows[..., None], numerator / torch.where(rows, g, 1)[..., None], 0)
+    if return_state:
+        unused = math.comb(q.size(3) + scan.p, scan.p) - state.size(2)  # rows of zeros under standardize
+        state = torch.nn.functional.pad(state, (0, 0, 0, unused))
+    return o.to(q.dtype), g, state if return_state else None, smallest
+
+
+def _backward(first, q, k, v, key_weight, initial_state, seed, d_o, d_final_state, o, g, **options):
+    """For o = a / g of the sums (a, g): da = d_o / g, dg = -d_o . o / g, and none where g stands at its floor.
+
+    Then the scan from the end, and autograd through what turns tokens into its inputs.
+    """
+    inputs = [None if x is None else x.detach().requires_grad_() for x in (q, k, v, initial_state)]
+    with torch.enable_grad():
+        scan, prepared = _prepared(first, *inputs[:3], key_weight, inputs[3], seed, **options)
+    kappa_q, kappa_k, values, W, past = prepared
+    d_o, o = d_o.to(g.dtype), o.to(g.dtype)
+    rows = g != 0
+    d_sums = torch.where(rows, 1 / torch.where(rows, g, 1), 0)[..., None] * torch.cat(
+        [d_o, -(d_o * o).sum(-1, keepdim=True)], -1
+    )
+    if _is_judged(**options):
+        floored = g <= _FLOOR[g.dtype] * _visible_weight(q, k, key_weight, initial_state, options)
+        d_sums[..., -1].masked_fill_(floored, 0)
+    R = torch.zeros_like(past) if d_final_state is None else d_final_state[:, :, : past.size(2)]
+    d_prepared = scan.vjp([x.detach() for x in prepared], d_sums, R)
+    through = [(x, d) for x, d in zip((kappa_q, kappa_k, values, past), d_prepared) if x.requires_grad]
+    results, d_results = zip(*through)
+    leaves = [x for x in inputs if x is not None]
+    found = iter(torch.autograd.grad(results, leaves, d_results, allow_unused=True, materialize_grads=True))
+    dq, dk, dv, d_state = (None if x is None else next(found) for x in inputs)
+    return dq, dk, dv, d_state
+
+
+def _is_judged(p=2, coefficients=None, **_) -> bool:
+    """Whether a denominator can come near zero."""
+    return p % 2 == 1 or coefficients is not None
+
+
+def _prepared(first, q, k, v, key_weight, initial_state, seed, *, p=2, scale=None, normalize="standardize", coefficients=None,
+              causal=False, dropout_p=0.0, dropout="quadratic", chunk=0, **_):  # fmt: skip
+    """The scan, and what it is of: kappa_q, kappa_k, values [v, 1], features' weights W and the past."""
+    computed = _computed(q.dtype)
     q, k, v = q.to(computed), k.to(computed), v.to(computed)
     (B, H, N, D), (_, Hkv, M, _), E = q.shape, k.shape, v.size(3)
     c = ft.coefficients_of(p, coefficients)
@@ -97,40 +197,16 @@ def _attention(q, k, v, key_weight, initial_state, seed, first, return_state, *,
     if masked:
         mask = ft.feature_mask(p, K, dropout_p, dropout, seed, B, Hkv, first, q)
         W = torch.cat([(W * mask[..., None]).expand(-1, -1, -1, E), W.expand(B, Hkv, -1, 1)], -1)
-
     scan = _Scan(p, c, H // Hkv, masked, chunk or _chunk_tokens(past.size(2)), causal)
-    sums, state = scan(kappa_q, kappa_k, values, W, past)
-    numerator, g = sums[..., :E], sums[..., E]
-
-    smallest = None
-    if p % 2 == 1 or coefficients is not None:
-        total = _visible_weight(key_weight, initial_state, B, H, Hkv, N, M, causal, q)
-        g, smallest = _floored(g, total, floor, scale is not None or coefficients is not None)
-    rows = g != 0
-    o = torch.where(rows[..., None], numerator / torch.where(rows, g, 1)[..., None], 0)
-    if return_state:
-        unused = math.comb(D + p, p) - state.size(2)  # rows of zeros under standardize
-        state = torch.nn.functional.pad(state, (0, 0, 0, unused))
-    return o.to(dtype), g, state if return_state else None, smallest
+    return scan, (kappa_q, kappa_k, values, W, past)
 
 
-def attention_weights(q, k, key_weight=None, rows=None, *, p=2, scale=None, normalize="standardize", coefficients=None,
-                      causal=False):  # fmt: skip
+def attention_weights(q, k, key_weight=None, rows=None, seed=None, *, p=2, scale=None, normalize="standardize",
+                      coefficients=None, causal=False, **_):  # fmt: skip
     """What torch.ops.fastmax.attention_weights gives without dropout: a_nm = w_m f(s_nm) / g_n."""
-    _check(
-        q,
-        k,
-        k,
-        key_weight,
-        None,
-        p=p,
-        scale=scale,
-        normalize=normalize,
-        coefficients=coefficients,
-        causal=causal,
-    )
+    check(q, k, k, key_weight, p=p, scale=scale, normalize=normalize, coefficients=coefficients, causal=causal)
     dtype = q.dtype
-    computed = torch.float64 if dtype == torch.float64 else torch.float32
+    computed = _computed(dtype)
     (_, H, N, D), (B, Hkv, M, _) = q.shape, k.shape
     rows = torch.arange(N, device=q.device) if rows is None else rows
     q_hat = ft.normalized(q.to(computed), normalize)[:, :, rows]
@@ -147,9 +223,9 @@ def attention_weights(q, k, key_weight=None, rows=None, *, p=2, scale=None, norm
     return torch.where(g != 0, f / torch.where(g != 0, g, 1), 0).to(dtype)
 
 
-def _check(q, k, v, key_weight, initial_state, **options) -> None:
+def check(q, k, v, key_weight=None, initial_state=None, **options) -> None:
     """The kernels' own checks, on tensors of these shapes that have next to no memory."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():  # under a transform: elsewhere the compiler sees operators
         return
     need_one_place(q, k=k, v=v, key_weight=key_weight, initial_state=initial_state)
     q, k, v = (torch.empty_strided(x.shape, (0,) * (x.dim() - 1) + (1,), dtype=x.dtype) for x in (q, k, v))
@@ -167,16 +243,17 @@ def _chunk_tokens(features: int) -> int:
     return min(max(64, 1 << (features // 2).bit_length() - 1), 2048)
 
 
-def _visible_weight(key_weight, initial_state, B, H, Hkv, N, M, causal, like) -> Tensor:
+@torch.no_grad()
+def _visible_weight(q, k, key_weight, initial_state, options) -> Tensor:
     """[B, H, N]: the sum of the weights that a row sees, its past's included."""
-    with torch.no_grad():
-        weight = like.new_ones(B, M) if key_weight is None else key_weight
-        up_to = torch.nn.functional.pad(weight.cumsum(1), (1, 0))  # [B, M + 1]
-        seen = up_to[:, M - N + 1 :] if causal else up_to[:, -1:].expand(B, N)
-        total = seen[:, None].expand(B, H, N)
-        if initial_state is None:
-            return total
-        return total + initial_state[:, :, 0, -1].repeat_interleave(H // Hkv, 1)[..., None]
+    (B, H, N, _), (_, Hkv, M, _) = q.shape, k.shape
+    weight = q.new_ones(B, M, dtype=_computed(q.dtype)) if key_weight is None else key_weight
+    up_to = torch.nn.functional.pad(weight.cumsum(1), (1, 0))  # [B, M + 1]
+    seen = up_to[:, M - N + 1 :] if options.get("causal") else up_to[:, -1:].expand(B, N)
+    total = seen[:, None].expand(B, H, N)
+    if initial_state is None:
+        return total
+    return total + initial_state[:, :, 0, -1].repeat_interleave(H // Hkv, 1)[..., None]
 
 
 def _floored(g: Tensor, total: Tensor, floor: str, own: bool) -> tuple[Tensor, Tensor]:
@@ -185,6 +262,7 @@ def _floored(g: Tensor, total: Tensor, floor: str, own: bool) -> tuple[Tensor, T
     g = torch.where(g < tau * total, tau * total, g)
     ratios = torch.where(total > 0, g.detach() / torch.where(total > 0, total, 1), torch.inf)
     smallest = ratios.amin() if ratios.numel() else g.new_full((), torch.inf)
+    smallest = smallest if g.device.type == "mps" else smallest.double()  # where there is no float64
     has_value = not (
         g.is_meta or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
     )
@@ -261,6 +339,51 @@ class _Scan:
                 sums.append(self.read(kappa_q[:, :, n], S, W))
         return torch.cat(sums, 2), S
 
+    def vjp(self, inputs, d_sums: Tensor, R: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of run, for kappa_q, kappa_k, values and past. Chunks are computed again: a suffix scan, R = dL / dS, over the
+        states before them."""
+        kappa_q, kappa_k, values, W, past = inputs
+        again = torch.is_grad_enabled()  # it is differentiated in its turn
+
+        def vjp(function, inputs, d_result):
+            with torch.enable_grad():
+                inputs = [x if again and x.requires_grad else x.detach().requires_grad_() for x in inputs]
+                return torch.autograd.grad(function(*inputs), inputs, d_result, create_graph=again)
+
+        everyones, queries, offset = self.parts(kappa_q, kappa_k)
+        S, states = past, []
+        for m in everyones:
+            S = S + self.absorb(kappa_k[:, :, m], values[:, :, m])
+        dq, dk, dv = [], [], []
+        if self.causal:
+            for n in queries:
+                m = slice(n.start + offset, n.stop + offset)
+                states.append(S)
+                S = S + self.absorb(kappa_k[:, :, m], values[:, :, m])
+            for n in reversed(queries):
+                m = slice(n.start + offset, n.stop + offset)
+                k_m, v_m = kappa_k[:, :, m], values[:, :, m]
+                absorbed = vjp(self.absorb, (k_m, v_m), R)
+                read = vjp(
+                    lambda q, k, v, S: self.read_chunk(q, k, v, S, W),
+                    (kappa_q[:, :, n], k_m, v_m, states.pop()),
+                    d_sums[:, :, n],
+                )
+                dq.append(read[0])
+                dk.append(absorbed[0] + read[1])
+                dv.append(absorbed[1] + read[2])
+                R = R + read[3]
+        else:
+            for n in reversed(queries):
+                d_q, d_S = vjp(lambda q, S: self.read(q, S, W), (kappa_q[:, :, n], S), d_sums[:, :, n])
+                dq.append(d_q)
+                R = R + d_S
+        for m in reversed(everyones):
+            d_k, d_v = vjp(self.absorb, (kappa_k[:, :, m], values[:, :, m]), R)
+            dk.append(d_k)
+            dv.append(d_v)
+        return *(torch.cat(parts[::-1], 2) for parts in (dq, dk, dv)), R
+
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """run, with nothing but its inputs kept for backward wherever torch lets us say so."""
         plain = not (
@@ -272,7 +395,7 @@ class _Scan:
 
 
 class _Recomputed(torch.autograd.Function):
-    """_Scan.run by chunks that are computed again in backward: a suffix scan, R = dL / dS, over the states before them."""
+    """_Scan.run, of which only the inputs are kept."""
 
     @staticmethod
     def forward(ctx, scan, *inputs):
@@ -282,45 +405,5 @@ class _Recomputed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, d_sums, R):
-        scan, (kappa_q, kappa_k, values, W, past) = ctx.scan, ctx.saved_tensors
-        again = torch.is_grad_enabled()  # backward is differentiated in its turn
-
-        def vjp(function, inputs, d_result):
-            with torch.enable_grad():
-                inputs = [x if again and x.requires_grad else x.detach().requires_grad_() for x in inputs]
-                return torch.autograd.grad(function(*inputs), inputs, d_result, create_graph=again)
-
-        everyones, queries, offset = scan.parts(kappa_q, kappa_k)
-        S, states = past, []
-        for m in everyones:
-            S = S + scan.absorb(kappa_k[:, :, m], values[:, :, m])
-        dq, dk, dv = [], [], []
-        if scan.causal:
-            for n in queries:
-                m = slice(n.start + offset, n.stop + offset)
-                states.append(S)
-                S = S + scan.absorb(kappa_k[:, :, m], values[:, :, m])
-            for n in reversed(queries):
-                m = slice(n.start + offset, n.stop + offset)
-                k_m, v_m = kappa_k[:, :, m], values[:, :, m]
-                absorbed = vjp(scan.absorb, (k_m, v_m), R)
-                read = vjp(
-                    lambda q, k, v, S: scan.read_chunk(q, k, v, S, W),
-                    (kappa_q[:, :, n], k_m, v_m, states.pop()),
-                    d_sums[:, :, n],
-                )
-                dq.append(read[0])
-                dk.append(absorbed[0] + read[1])
-                dv.append(absorbed[1] + read[2])
-                R = R + read[3]
-        else:
-            for n in reversed(queries):
-                d_q, d_S = vjp(lambda q, S: scan.read(q, S, W), (kappa_q[:, :, n], S), d_sums[:, :, n])
-                dq.append(d_q)
-                R = R + d_S
-        for m in reversed(everyones):
-            d_k, d_v = vjp(scan.absorb, (kappa_k[:, :, m], values[:, :, m]), R)
-            dk.append(d_k)
-            dv.append(d_v)
-
-        return None, *(torch.cat(parts[::-1], 2) for parts in (dq, dk, dv)), None, R
+        dq, dk, dv, d_past = ctx.scan.vjp(ctx.saved_tensors, d_sums, R)
+        return None, dq, dk, dv, None, d_past

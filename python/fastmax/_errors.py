@@ -1,5 +1,7 @@
 """Errors in the words of the core: what was needed, and what came."""
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,3 +25,35 @@ def need_one_place(q: Tensor, **others: Tensor | None) -> None:
         if x is not None:
             need(x.layout == torch.strided, f"{name} dense", x.layout)
             need(x.device == q.device, f"{name} on q's device {q.device}", x.device)
+
+
+# The core's words for what a caller of Python sees under another name, and its numbers of rows and columns.
+_WORDS = {
+    r"\bk\.N\b": "k.M",
+    r"\bv\.N\b": "v.M",
+    r"\bkey_weight\.N\b": "key_weight.M",
+    r"\bv\.D\b": "v.E",
+    r"\bform other than\b": "method other than",
+    r"\bwith kNone\b": "with normalize='none'",
+    r"\bFloor::kClamp\b": "floor='clamp'",
+    r"\bkMaxNorm\b": "'max_norm'",
+    r"\bkDirect\b": "'direct'",
+    r"\bdropout\.rate\b": "dropout_p",
+    r"\bcu_q and cu_k\b": "cu_seqlens of queries and of keys",
+    r"\bcu_q\b": "cu_seqlens",
+    r"\bcu_k\b": "cu_seqlens of keys",
+    **{rf"\b{old}\b": f"torch.{new}" for old, new in {
+        "Float": "float32", "Double": "float64", "BFloat16": "bfloat16", "Half": "float16", "Bool": "bool", "Byte": "uint8",
+        "Char": "int8", "Short": "int16", "Int": "int32", "Long": "int64", "ComplexFloat": "complex64",
+        "ComplexDouble": "complex128"}.items()},
+}  # fmt: skip
+_ANY_WORD = re.compile("|".join(f"({pattern})" for pattern in _WORDS))
+_REPLACEMENTS = [*_WORDS.values()]
+
+
+def in_callers_words(wrong: Exception, names: Mapping[str, str]) -> ValueError:
+    """The core's error in Python's words, and its arguments under the `names` that they have where they were given."""
+    text = _ANY_WORD.sub(lambda found: _REPLACEMENTS[found.lastindex - 1], str(wrong))
+    for name in names:
+        text = re.sub(rf"\b{name}\b", names[name], text)
+    return ValueError(text)

@@ -1,14 +1,17 @@
 """Loads the operators and gives them what only Python can: shapes without data, and gradients."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 import fastmax
 from fastmax import _composite
-from fastmax._errors import need_one_place
+from fastmax._errors import need, need_one_place
 
 _NAME = "libfastmax_ops.so"
 
@@ -33,8 +36,7 @@ def _find_library() -> Path:
 torch.ops.load_library(_find_library())
 operators = torch.ops.fastmax
 
-
-# Shapes, strides and types without data: what torch_ops/cpu.cc gives.
+# Shapes, strides and types: what torch_ops/cpu.cc gives.
 
 
 def _computed(dtype: torch.dtype) -> torch.dtype:
@@ -59,10 +61,61 @@ def _empty_state(k: Tensor, v: Tensor, cu_q: Tensor | None, p: int) -> Tensor:
     return k.new_empty([states, k.size(1), features, v.size(3) + 1], dtype=_computed(k.dtype))
 
 
+# The same operators composed of torch operations, for every device. They may wait for it: CUDA graphs take no part.
+
+_library = torch.library.Library("fastmax", "FRAGMENT")
+
+
+def _in_layout_of(like: Tensor, x: Tensor) -> Tensor:
+    laid_out = _empty_in_layout_of(like, x.size(3))
+    return x if x.stride() == laid_out.stride() else laid_out.copy_(x)
+
+
+def _composite_forward(q, *inputs, **options):
+    o, g, final_state, smallest_denominator = _composite.attention(q, *inputs, **options)
+    final_state = None if final_state is None else final_state.contiguous()
+    return _in_layout_of(q, o), g.contiguous(), final_state, smallest_denominator
+
+
+def _composite_backward(d_o, d_final_state, o, g, q, k, v, *inputs, **options):
+    """Which differentiates, below the part of the dispatcher that would record it."""
+    included, nothing = torch._C._dispatch_tls_local_include_set(), torch._C.DispatchKeySet(torch._C.DispatchKey.Undefined)
+    with torch._C._ForceDispatchKeyGuard(included, nothing):
+        *gradients, d_state = _composite.backward(d_o, d_final_state, o, g, q, k, v, *inputs, **options)
+    d_state = None if d_state is None else d_state.contiguous()
+    return *(_in_layout_of(x, dx) for x, dx in zip((q, k, v), gradients)), d_state
+
+
+def _define_composite(name: str, function: Callable) -> None:
+    schema = str(getattr(operators, name).default._schema).replace(f"fastmax::{name}", f"composite_{name}")
+    _library.define(schema, tags=(torch.Tag.cudagraph_unsafe,))
+    _library.impl(f"composite_{name}", function, "CompositeExplicitAutograd")
+
+
+_define_composite("forward", _composite_forward)
+_define_composite("backward", _composite_backward)
+_define_composite("attention_weights", torch.no_grad()(_composite.attention_weights))
+
+
+# The same without data.
+
+
+def _check_on_meta(q, k, v, key_weight, initial_state, cu_q=None, **options) -> None:
+    """All that can be judged without data. The compiler's tensors stand for others, which the kernels will judge."""
+    if isinstance(q, FakeTensor):
+        return
+    if cu_q is not None:  # sequences of unknown lengths
+        need(q.size(0) == 1, "B == 1 for packed sequences", q.size(0))
+        initial_state, options["causal"] = None, False
+    _composite.check(q, k, v, key_weight, initial_state, **options)
+
+
+@torch.library.register_fake("fastmax::composite_forward")
 @torch.library.register_fake("fastmax::forward")
 def _(q, k, v, key_weight=None, initial_state=None, cu_q=None, cu_k=None, seed=None, *, p=2,
-      coefficients=None, return_state=False, **_):  # fmt: skip
+      coefficients=None, return_state=False, **options):  # fmt: skip
     need_one_place(q, k=k, v=v, key_weight=key_weight, initial_state=initial_state, cu_q=cu_q, cu_k=cu_k)
+    _check_on_meta(q, k, v, key_weight, initial_state, cu_q, p=p, coefficients=coefficients, return_state=return_state, **options)
     return (
         _empty_in_layout_of(q, v.size(3)),
         q.new_empty(q.shape[:3], dtype=_computed(q.dtype)),
@@ -71,6 +124,7 @@ def _(q, k, v, key_weight=None, initial_state=None, cu_q=None, cu_k=None, seed=N
     )
 
 
+@torch.library.register_fake("fastmax::composite_backward")
 @torch.library.register_fake("fastmax::backward")
 def _(d_o, d_final_state, o, g, q, k, v, key_weight=None, initial_state=None, cu_q=None, cu_k=None,
       seed=None, *, p=2, **_):  # fmt: skip
@@ -79,14 +133,17 @@ def _(d_o, d_final_state, o, g, q, k, v, key_weight=None, initial_state=None, cu
 
 
 @torch.library.register_fake("fastmax::step")
-def _(q, k, v, state, key_weight=None, **_):
+def _(q, k, v, state, key_weight=None, **options):
     need_one_place(q, k=k, v=v, state=state, key_weight=key_weight)
+    _check_on_meta(q, k, v, key_weight, state, **options)
     return _empty_in_layout_of(q, v.size(3))
 
 
+@torch.library.register_fake("fastmax::composite_attention_weights")
 @torch.library.register_fake("fastmax::attention_weights")
-def _(q, k, key_weight=None, rows=None, seed=None, **_):
+def _(q, k, key_weight=None, rows=None, seed=None, **options):
     need_one_place(q, k=k, key_weight=key_weight)
+    _check_on_meta(q, k, k, key_weight, None, **options)
     return q.new_empty([*q.shape[:2], q.size(2) if rows is None else rows.numel(), k.size(2)])
 
 
@@ -106,11 +163,11 @@ def _save_for_backward(ctx, inputs, keyword_only_inputs, output) -> None:
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx, d_o, _d_g, d_final_state, _d_smallest):
+def _backward(operator, ctx, d_o, _d_g, d_final_state, _d_smallest):
     o, g, *inputs = ctx.saved_tensors
     if d_o is None:
         d_o = torch.zeros_like(o)
-    dq, dk, dv, d_initial_state = operators.backward(d_o, d_final_state, o, g, *inputs, **ctx.options)
+    dq, dk, dv, d_initial_state = operator(d_o, d_final_state, o, g, *inputs, **ctx.options)
     return dq, dk, dv, None, d_initial_state, None, None, None
 
 
@@ -145,16 +202,17 @@ def _second_backward(ctx, *dd_results):
     return d_o, d_final_state, None, None, q, k, v, None, initial_state, None, None, None
 
 
-torch.library.register_autograd("fastmax::forward", _backward, setup_context=_save_for_backward)
-torch.library.register_autograd(
-    "fastmax::backward", _second_backward, setup_context=_save_for_second_backward
-)
+for prefix in ("", "composite_"):
+    backward = getattr(operators, f"{prefix}backward")
+    torch.library.register_autograd(
+        f"fastmax::{prefix}forward", partial(_backward, backward), setup_context=_save_for_backward
+    )
+    torch.library.register_autograd(
+        f"fastmax::{prefix}backward", _second_backward, setup_context=_save_for_second_backward
+    )
 
 
 # Under autocast q, k and v take its type, as they do for PyTorch's own attention; weights and states keep theirs.
-
-_library = torch.library.Library("fastmax", "IMPL")
-
 
 def autocast(device: str, *tensors: Tensor) -> list[Tensor]:
     dtype = torch.get_autocast_dtype(device)

@@ -84,7 +84,8 @@ class FastmaxState:
         if key_weight is not None:
             need_type("key_weight", key_weight, Tensor, "a Tensor")
         no_query = k.new_empty(*self.tensor.shape[:2], 0, self.D)
-        self.tensor = self._attend(no_query, k, v, key_weight, return_state=True)[2]
+        names = {"initial_state": "state", "q": "state"}
+        self.tensor = self._attend(no_query, k, v, key_weight, names, return_state=True)[2]
         self.count += k.size(2)
         return self
 
@@ -92,11 +93,12 @@ class FastmaxState:
         """o [B, H, N, E] of queries [B, H, N, D] that see all tokens so far and nothing else; H a multiple of Hkv."""
         need_type("q", q, Tensor, "a Tensor")
         B, H = self.tensor.shape[:2]
-        return self._attend(q, q.new_empty(B, H, 0, self.D), q.new_empty(B, H, 0, self.E))[0]
+        names = {"initial_state": "state", "k": "state", "v": "state"}
+        return self._attend(q, q.new_empty(B, H, 0, self.D), q.new_empty(B, H, 0, self.E), None, names)[0]
 
-    def _attend(self, q, k, v, key_weight=None, **options):
+    def _attend(self, q, k, v, key_weight, names, **options):
         options.update(self.options())
-        return attend(q, k, v, key_weight, self.tensor, None, None, "auto", 0.0, options)
+        return attend(q, k, v, key_weight, self.tensor, None, None, "auto", 0.0, options, names)
 
     @property
     def function(self) -> tuple[int, float, str, tuple[float, ...] | None]:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from fastmax import _features as ft
 from fastmax._attention import attention_weights, scaled_dot_product_attention
-from fastmax._errors import need, need_type
+from fastmax._errors import in_callers_words, need, need_type
 
 _NORMALIZE = ("standardize", "l2", "none", "max_norm")
 _DROPOUT = ("quadratic", "standard", "token")
@@ -169,7 +169,10 @@ class MultiheadAttention(nn.Module):
             "key_weight": weight,
         }
         rate = self.dropout if self.training else 0.0
-        o = scaled_dot_product_attention(q, k, v, dropout_p=rate, dropout=self.dropout_mode, **options)
+        try:
+            o = scaled_dot_product_attention(q, k, v, dropout_p=rate, dropout=self.dropout_mode, **options)
+        except ValueError as wrong:
+            raise in_callers_words(wrong, {"key_weight": "exp(key_padding_mask)"}) from None
         o = self.out_proj(o.transpose(1, 2).flatten(2))
         weights = self._weights(q, k, average_attn_weights, options) if need_weights else None
         if not batched:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fastmax._attention import scaled_dot_product_attention
 from fastmax._call import function_options
-from fastmax._errors import need, need_type
+from fastmax._errors import in_callers_words, need, need_type
 from fastmax._state import FastmaxState
 
 
@@ -59,14 +59,17 @@ def chunk_fastmax(
         need_type("cu_seqlens", cu_seqlens, Tensor, "a Tensor")
         need(cu_seqlens.dtype in (torch.int32, torch.int64), "cu_seqlens int32 or int64", cu_seqlens.dtype)
         cu_seqlens = cu_seqlens.int()
-    result = scaled_dot_product_attention(
-        *(x.transpose(1, 2) for x in (q, k, v)),
-        is_causal=True,
-        enable_gqa=True,
-        cu_seqlens=cu_seqlens,
-        initial_state=past,
-        return_state=output_final_state,
-        **options,
-    )
+    try:
+        result = scaled_dot_product_attention(
+            *(x.transpose(1, 2) for x in (q, k, v)),
+            is_causal=True,
+            enable_gqa=True,
+            cu_seqlens=cu_seqlens,
+            initial_state=past,
+            return_state=output_final_state,
+            **options,
+        )
+    except ValueError as wrong:
+        raise in_callers_words(wrong, {"query": "q", "key": "k", "value": "v"}) from None
     o, state = result if isinstance(result, tuple) else (result, None)
     return o.transpose(1, 2), None if state is None else state.tensor

@@ -174,12 +174,33 @@ def test_opcheck_of_backward_step_and_weights():
     )
 
 
+def test_opcheck_of_the_composite_operators():
+    q, k, v = make_inputs((1, 4, 2, 9, 9, 4, 3), torch.float32, requires_grad=True)
+    seed, cu = torch.tensor(3), torch.tensor([0, 4, 9], dtype=torch.int32)
+    past = torch.ones(2, 2, 15, 4, requires_grad=True)
+    options = {"causal": True, "dropout_p": 0.3, "dropout": "token", "return_state": True}
+    torch.library.opcheck(ops.composite_forward.default, (q, k, v))
+    torch.library.opcheck(ops.composite_forward.default, (q, k, v, None, past, cu, cu, seed), options)
+    torch.library.opcheck(ops.composite_forward.default, (q, k, v), {"p": 1, "coefficients": [1.0, 0.1]})
+    o, g, state, _ = ops.composite_forward(q, k, v, None, past[:1], return_state=True)
+    gradients = (torch.ones_like(o).requires_grad_(), torch.ones_like(state).requires_grad_())
+    inputs = [x.detach().clone().requires_grad_() for x in (q, k, v)]
+    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(
+        ops.composite_backward.default, (*gradients, o.detach(), g, *inputs, None, past[:1].detach()), test_utils=tests
+    )
+    torch.library.opcheck(
+        ops.composite_attention_weights.default, (q, k, make_weight(1, 9, torch.float32), torch.tensor([3, 1])), {"causal": True}
+    )
+
+
 def test_opcheck_of_a_plan_and_of_every_operator():
     """Those that take tensors are checked above and here; a new one is to join them."""
     q, k, v = make_inputs((2, 4, 2, 5, 5, 4, 3))
     torch.library.opcheck(ops.plan.default, (q, k, v), {"p": 1}, test_utils=("test_schema", "test_faketensor"))
     names = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("fastmax::")}
     of_tensors = {"forward", "backward", "step", "attention_weights", "plan"}
+    of_tensors |= {f"composite_{name}" for name in ("forward", "backward", "attention_weights")}
     assert names == {f"fastmax::{name}" for name in of_tensors | {"build", "targets"}}
 
 

@@ -80,7 +80,7 @@ def sequence_parallel_attention(
             q, k, v, is_causal, scale, enable_gqa, p, normalize, key_weight, method, coefficients, floor
         )
         # The kernels' own checks, too, come before any exchange: they see all but the queries' number.
-        _, _, own, _ = attend(q[:, :, :0], k, v, key_weight, None, None, None, method, 0.0, {**options, "return_state": True})
+        _, _, own, _ = attend(q[:, :, :0], k, v, key_weight, None, None, None, method, 0.0, {**options, "return_state": True}, {})
         values = _description(q, k, v, own, is_causal, scale, p, normalize, coefficients, floor)
     except Exception as wrong:
         error = wrong
@@ -95,7 +95,7 @@ def sequence_parallel_attention(
     judged = p % 2 == 1 or coefficients is not None
     if judged:
         options["floor"] = "clamp"
-    o, _, _, smallest = attend(q, k, v, key_weight, past, None, None, method, 0.0, options)
+    o, _, _, smallest = attend(q, k, v, key_weight, past, None, None, method, 0.0, options, {})
     if judged and floor_is_error(floor, scale is not None or coefficients is not None):
         smallest = smallest.detach().to(torch.float64, copy=True)
         dist.all_reduce(smallest, dist.ReduceOp.MIN, group=group)
