@@ -171,9 +171,12 @@ def test_the_constant_cache_generates_what_no_cache_does(make, how):
 
 def test_an_encoder_decoder_generates_with_the_constant_cache():
     model, features = whisper(), torch.randn(2, 8, 24, generator=torch.Generator().manual_seed(1))
-    a, b = (model.generate(features, max_new_tokens=12, **options) for options in (
-        {"cache": fastmax.hf.cache(model)}, {"use_cache": False}))  # fmt: skip
-    assert torch.equal(a, b)
+    for how in HOW.values():
+        options, ours = {"max_new_tokens": 12, **how}, []
+        for more in ({"cache": fastmax.hf.cache(model)}, {"use_cache": False}):
+            torch.manual_seed(7)
+            ours.append(model.generate(features, **options, **more))
+        assert torch.equal(*ours)
 
 
 @pytest.mark.slow
@@ -214,6 +217,20 @@ def test_a_fastmax_model_is_saved_loaded_and_generates(tmp_path):
     o = again.generate(ids, max_new_tokens=8, return_dict_in_generate=True)
     assert isinstance(o.cache.layers[0], fastmax.hf.FastmaxCacheLayer)
     assert torch.equal(o.sequences, model.generate(ids, max_new_tokens=8, use_cache=False))
+
+
+def test_auto_classes_load_a_fastmax_model(tmp_path):
+    model = llama("fastmax1", fastmax.hf.FastmaxForCausalLM, fastmax.hf.FastmaxConfig, fastmax_p=1)
+    model.save_pretrained(tmp_path)
+    body = transformers.AutoModel.from_pretrained(tmp_path).eval()
+    assert type(body) is fastmax.hf.FastmaxModel and body.config._attn_implementation == "fastmax1"
+    assert torch.equal(body(inputs()).last_hidden_state, model.model(inputs()).last_hidden_state)
+    for name, good in (("fastmax1", True), ("fastmax", False), ("sdpa", False)):
+        if good:
+            AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation=name)
+            continue
+        with pytest.raises(ValueError, match=f"no attn_implementation, or 'fastmax1' as fastmax_p says, got '{name}'"):
+            AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation=name)
 
 
 def test_the_trainer_fits(tmp_path):
@@ -270,13 +287,19 @@ WRONG = {
         "a causal or an unmasked layer",
     ),
     "static cache": (lambda: llama().generate(inputs(), cache_implementation="static", max_new_tokens=4), "tokens so far"),
+    "static cache of its own model": (
+        lambda: llama(None, fastmax.hf.FastmaxForCausalLM, fastmax.hf.FastmaxConfig).generate(
+            inputs(), cache_implementation="static", max_new_tokens=4
+        ),
+        "generation without cache_implementation (this model's cache has a constant size), got 'static'",
+    ),
     "soft cap": (lambda: llama(cls=Gemma2ForCausalLM, config=Gemma2Config, head_dim=8)(inputs()), "a sliding window"),
     "head mask": (lambda: bert()(inputs(), head_mask=torch.ones(4)), "a model without head_mask"),
     "normalize of no such name": (
         lambda: llama(fastmax={"normalize": "softmax"})(inputs()),
         "normalize 'standardize', 'l2', 'none' or 'max_norm', got 'softmax'",
     ),
-    "normalize of all tokens at once": (lambda: llama(fastmax={"normalize": "max_norm"})(inputs()), "when causal"),
+    "normalize of all tokens at once": (lambda: llama(fastmax={"normalize": "max_norm"})(inputs()), "normalize other than 'max_norm' when causal"),
     "dropout of no such name": (
         lambda: llama(fastmax={"dropout": "cubic"})(inputs()),
         "dropout 'quadratic', 'standard' or 'token', got 'cubic'",

@@ -14,6 +14,6 @@ queries and keys is another function than exp(s). Expect the loss to jump when a
 
 from fastmax.hf._attention import register
 from fastmax.hf._cache import FastmaxCacheLayer, cache
-from fastmax.hf._model import FastmaxConfig, FastmaxForCausalLM
+from fastmax.hf._model import FastmaxConfig, FastmaxForCausalLM, FastmaxModel
 
-__all__ = ["FastmaxCacheLayer", "FastmaxConfig", "FastmaxForCausalLM", "cache", "register"]
+__all__ = ["FastmaxCacheLayer", "FastmaxConfig", "FastmaxForCausalLM", "FastmaxModel", "cache", "register"]

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaModel
 
 from fastmax._errors import need, need_type
-from fastmax.hf._attention import register
+from fastmax.hf._attention import NAMES, register
 from fastmax.hf._cache import cache
 
 
@@ -17,25 +17,45 @@ class FastmaxConfig(LlamaConfig):
     fastmax: dict | None = None
 
 
+def _choose_attention(config: FastmaxConfig) -> None:
+    p = config.fastmax_p
+    need_type("fastmax_p", p, int, "an int")
+    need(1 <= p <= 4, "fastmax_p in 1..4", p)
+    asked = config._attn_implementation
+    need(asked is None or NAMES.get(asked) == p, f"no attn_implementation, or 'fastmax{p}' as fastmax_p says", repr(asked))
+    register()
+    config._attn_implementation = f"fastmax{p}"
+
+
+class FastmaxModel(LlamaModel):
+    """LlamaModel under Fastmax attention: the hidden states, without a head."""
+
+    config_class = FastmaxConfig
+
+    def __init__(self, config: FastmaxConfig):
+        _choose_attention(config)
+        super().__init__(config)
+
+
 class FastmaxForCausalLM(LlamaForCausalLM):
     """LlamaForCausalLM under Fastmax attention; `generate` runs with the cache of constant size."""
 
     config_class = FastmaxConfig
 
     def __init__(self, config: FastmaxConfig):
-        need_type("fastmax_p", config.fastmax_p, int, "an int")
-        need(1 <= config.fastmax_p <= 4, "fastmax_p in 1..4", config.fastmax_p)
-        register()
-        config._attn_implementation = f"fastmax{config.fastmax_p}"
+        _choose_attention(config)
         super().__init__(config)
 
     def _prepare_cache_for_generation(
         self, generation_config: Any, model_kwargs: dict, *args: Any, **kwargs: Any
     ) -> None:
+        kind = generation_config.cache_implementation
+        need(kind is None, "generation without cache_implementation (this model's cache has a constant size)", repr(kind))
         if generation_config.use_cache and model_kwargs.get("cache") is None:
             model_kwargs["cache"] = cache(self)
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
 
 
 AutoConfig.register("fastmax", FastmaxConfig, exist_ok=True)
+AutoModel.register(FastmaxConfig, FastmaxModel, exist_ok=True)
 AutoModelForCausalLM.register(FastmaxConfig, FastmaxForCausalLM, exist_ok=True)
