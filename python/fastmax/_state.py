@@ -1,16 +1,17 @@
 """FastmaxState: everything that attention needs of a past of any length."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from fastmax import _features as ft
 from fastmax._call import attend, function_options
-from fastmax._errors import need, need_type
+from fastmax._errors import need, need_tensor, need_type
 from fastmax._files import save_tensors
 
 _DTYPES = (torch.float32, torch.float64)
@@ -45,6 +46,8 @@ class FastmaxState:
             fits = tensor.dim() == 4 and tensor.size(2) == rows and tensor.size(3) >= 2
             need(fits, f"a state of shape [B, Hkv, {rows}, E + 1] for p = {p} and D = {D}", [*tensor.shape])
         need(tensor.dtype in _DTYPES, "a state of float32 or float64", tensor.dtype)
+        need_type("count", count, (int, torch.SymInt), "an int")
+        need(count >= 0, "count >= 0", count)
         self.tensor, self.D, self.E = tensor, D, tensor.size(3) - 1
         self.p, self.normalize, self.count = p, normalize, count
         no_default = p % 2 == 1 and normalize == "none" and scale is not None
@@ -74,13 +77,14 @@ class FastmaxState:
             need_type(name, value, int, "an int")
             need(value >= least, f"{name} >= {least}", value)
         need(dtype in _DTYPES, "dtype float32 or float64 (16-bit tokens: float32)", dtype)
+        _need_device(device)
         tensor = torch.zeros(batch, heads, math.comb(D + p, p), E + 1, dtype=dtype, device=device)
         return cls(tensor, D=D, p=p, scale=scale, normalize=normalize, coefficients=coefficients)
 
     def update(self, k: Tensor, v: Tensor, key_weight: Tensor | None = None) -> "FastmaxState":
         """Keys k [B, Hkv, M, D] and values v [B, Hkv, M, E] join, with weights [B, M]. Returns self."""
         for name, x in (("k", k), ("v", v)):
-            need_type(name, x, Tensor, "a Tensor")
+            need_tensor(name, x)
         if key_weight is not None:
             need_type("key_weight", key_weight, Tensor, "a Tensor")
         no_query = k.new_empty(*self.tensor.shape[:2], 0, self.D)
@@ -91,7 +95,7 @@ class FastmaxState:
 
     def query(self, q: Tensor) -> Tensor:
         """o [B, H, N, E] of queries [B, H, N, D] that see all tokens so far and nothing else; H a multiple of Hkv."""
-        need_type("q", q, Tensor, "a Tensor")
+        need_tensor("q", q)
         B, H = self.tensor.shape[:2]
         names = {"initial_state": "state", "k": "state", "v": "state"}
         return self._attend(q, q.new_empty(B, H, 0, self.D), q.new_empty(B, H, 0, self.E), None, names)[0]
@@ -174,7 +178,6 @@ class FastmaxState:
         wanted = ("state", "order", "D", "E", "count", "scale", "normalize")
         missing = [name for name in wanted if name not in entries]
         need(not missing, f"the entries {', '.join(wanted)}", f"none of {', '.join(missing)}")
-        need_type("count", entries["count"], int, "an int")
         loaded = FastmaxState(
             entries["state"],
             D=entries["D"],
@@ -227,6 +230,16 @@ class FastmaxState:
         )
 
 
+def _need_device(device: Any) -> None:
+    if device is None:
+        return
+    need_type("device", device, (torch.device, str, int), "a torch.device, its name or None")
+    try:
+        torch.device(device)
+    except RuntimeError:
+        need(False, "device a name that torch.device knows", repr(device))
+
+
 def _need_function(D, p, scale, normalize, coefficients) -> None:
     need_type("D", D, int, "an int")
     need(D >= 1, "D >= 1", D)
@@ -234,3 +247,36 @@ def _need_function(D, p, scale, normalize, coefficients) -> None:
     need(normalize in ("standardize", "l2", "none"), "normalize 'standardize', 'l2' or 'none' in a state", normalize)
     need(scale is None or 0 < scale < math.inf, "scale > 0 and finite", scale)
     need(coefficients is None or len(coefficients) == p + 1, f"coefficients c_0 .. c_p, p + 1 = {p + 1} of them", coefficients)
+
+
+# A value to torch as well: in vmap's results, torch.export's arguments, and checkpoints that torch.load takes for safe.
+
+
+def _flatten(state: FastmaxState) -> tuple[list[Tensor], tuple]:
+    return [state.tensor], tuple((name, value) for name, value in vars(state).items() if name != "tensor")
+
+
+def _unflatten(leaves: Iterable[Any], rest: Iterable[tuple[str, Any]]) -> FastmaxState:
+    """Of anything that stands for a tensor."""
+    state = FastmaxState.__new__(FastmaxState)
+    (state.tensor,) = leaves
+    for name, value in rest:
+        setattr(state, name, value)
+    return state
+
+
+def _flatten_with_keys(state: FastmaxState) -> tuple[list[tuple[pytree.GetAttrKey, Tensor]], tuple]:
+    leaves, rest = _flatten(state)
+    return [(pytree.GetAttrKey("tensor"), leaves[0])], rest
+
+
+pytree.register_pytree_node(
+    FastmaxState,
+    _flatten,
+    _unflatten,
+    flatten_with_keys_fn=_flatten_with_keys,
+    serialized_type_name="fastmax.FastmaxState",
+    to_dumpable_context=list,
+    from_dumpable_context=lambda rest: tuple((name, tuple(x) if isinstance(x, list) else x) for name, x in rest),
+)
+torch.serialization.add_safe_globals([FastmaxState])

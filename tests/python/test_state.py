@@ -135,6 +135,35 @@ def test_a_state_is_copied_pickled_saved_and_loaded(function, tmp_path):
     assert state.tensor.any()
 
 
+def test_a_state_is_a_value_to_torch(tmp_path):
+    """In checkpoints of the safe kind, through torch.export and its files, and out of vmap."""
+    q, k, v = make_tokens(H=2)
+    options = {"p": 3, "scale": 0.3, "coefficients": [1, 1, 1, 0.5], "floor": "clamp"}
+    function = {name: x for name, x in options.items() if name != "floor"}
+    state = FastmaxState.zeros(2, 2, 4, 3, dtype=torch.float64, **function).update(k, v)
+    torch.save({"model": {"state": state}}, tmp_path / "checkpoint.pt")
+    loaded = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]["state"]
+    assert vars(loaded).keys() == vars(state).keys() and torch.equal(loaded.query(q), state.query(q))
+
+    class Attention(torch.nn.Module):
+        def forward(self, q, k, v, state):
+            return sdpa(q, k, v, is_causal=True, initial_state=state, return_state=True, **options)
+
+    o, end = Attention()(q, k, v, state)
+    for strict in (False, True):
+        program = torch.export.export(Attention(), (q, k, v, state), strict=strict)
+        torch.export.save(program, tmp_path / "program.pt2")
+        for again in (program, torch.export.load(tmp_path / "program.pt2")):
+            ours, ended = again.module()(q, k, v, state)
+            assert torch.equal(ours, o) and torch.equal(ended.tensor, end.tensor)
+            assert (ended.function, ended.D, ended.E, ended.count) == (end.function, 4, 3, 24)
+
+    states = torch.func.vmap(lambda k, v: FastmaxState.zeros(1, 2, 4, 3, dtype=k.dtype).update(k[None], v[None]))(k, v)
+    for i in range(2):
+        one = FastmaxState.zeros(1, 2, 4, 3, dtype=k.dtype).update(k[i : i + 1], v[i : i + 1])
+        torch.testing.assert_close(states.tensor[i], one.tensor)
+
+
 def test_the_file_is_that_of_the_core(tmp_path):
     from safetensors import safe_open
 
