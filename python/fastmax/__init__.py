@@ -22,11 +22,15 @@ v [B, Hkv, M, E] of float32, float64, bfloat16 or float16. Beside it:
 
 import importlib
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from fastmax import models, nn, ops, reference
 from fastmax._attention import attention_weights, scaled_dot_product_attention, step
 from fastmax._info import info
 from fastmax._state import FastmaxState
+
+if TYPE_CHECKING:
+    from fastmax import distributed, hf
 
 __all__ = [
     "FastmaxState",
@@ -41,8 +45,15 @@ __all__ = [
 ]
 
 
+_LATER = ("distributed", "hf")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
+
 def __getattr__(name: str) -> ModuleType:
     """Imports at their first use what needs more than torch, or takes long to import."""
-    if name in ("distributed", "hf"):
+    if name in _LATER:
         return importlib.import_module(f"fastmax.{name}")
     raise AttributeError(f"module 'fastmax' has no attribute '{name}'")

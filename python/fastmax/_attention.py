@@ -1,17 +1,89 @@
 """The functions that users call: arguments in PyTorch's words are checked and put in the operators'."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
 from fastmax._call import attend, function_options, step_in_place, weights
-from fastmax._errors import in_callers_words, need, need_type
+from fastmax._errors import in_callers_words, need, need_tensor, need_type
 from fastmax._state import FastmaxState
 
 _METHODS = ("auto", "direct", "factorised", "composite")
 _NAMES = {"q": "query", "k": "key", "v": "value"}  # the operators' and ours
+
+
+@overload
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = ...,
+    dropout_p: float = ...,
+    is_causal: bool = ...,
+    scale: float | None = ...,
+    enable_gqa: bool = ...,
+    *,
+    p: int = ...,
+    normalize: str = ...,
+    key_weight: Tensor | None = ...,
+    cu_seqlens: Tensor | tuple[Tensor, Tensor] | None = ...,
+    dropout: str = ...,
+    initial_state: FastmaxState | None = ...,
+    return_state: Literal[False] = ...,
+    method: str = ...,
+    coefficients: Sequence[float] | None = ...,
+    floor: str = ...,
+) -> Tensor: ...
+
+
+@overload
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = ...,
+    dropout_p: float = ...,
+    is_causal: bool = ...,
+    scale: float | None = ...,
+    enable_gqa: bool = ...,
+    *,
+    p: int = ...,
+    normalize: str = ...,
+    key_weight: Tensor | None = ...,
+    cu_seqlens: Tensor | tuple[Tensor, Tensor] | None = ...,
+    dropout: str = ...,
+    initial_state: FastmaxState | None = ...,
+    return_state: Literal[True],
+    method: str = ...,
+    coefficients: Sequence[float] | None = ...,
+    floor: str = ...,
+) -> tuple[Tensor, FastmaxState]: ...
+
+
+@overload
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = ...,
+    dropout_p: float = ...,
+    is_causal: bool = ...,
+    scale: float | None = ...,
+    enable_gqa: bool = ...,
+    *,
+    p: int = ...,
+    normalize: str = ...,
+    key_weight: Tensor | None = ...,
+    cu_seqlens: Tensor | tuple[Tensor, Tensor] | None = ...,
+    dropout: str = ...,
+    initial_state: FastmaxState | None = ...,
+    return_state: bool,
+    method: str = ...,
+    coefficients: Sequence[float] | None = ...,
+    floor: str = ...,
+) -> Tensor | tuple[Tensor, FastmaxState]: ...
 
 
 def scaled_dot_product_attention(
@@ -46,12 +118,15 @@ def scaled_dot_product_attention(
 
     Shapes, with any leading dimensions `...` or none:
         query [..., H, N, D], key [..., Hkv, M, D], value [..., Hkv, M, E] -> [..., H, N, E].
+    Of three dimensions the first is heads (PyTorch's function does not say): keys have weights [1, M] then, the same for all. Leading
+    dimensions are the same in all three and do not broadcast.
 
     float32, float64, bfloat16 and float16; 16-bit inputs are computed in float32 and rounded once, but that CPUs with AMX
     multiply bfloat16 factors in the linear form. The result lies in memory as `query` does.
 
     Args:
-        attn_mask: only a boolean key padding mask, True where a key counts, broadcastable to [..., 1, 1, M].
+        attn_mask: only a boolean key padding mask, True where a key counts, broadcastable to [..., 1, 1, M]; one that was
+            expanded over queries or heads, too, or (but where no values are seen, as under torch.compile) that says the same to all.
         dropout_p: probability of dropout; its seed is drawn from torch's default generator. As in PyTorch's function it
             is on unless it is 0: pass 0 in evaluation.
         is_causal: query n sees the keys m <= n + M - N, so that the last query sees every key, as in a continued sequence.
@@ -60,11 +135,13 @@ def scaled_dot_product_attention(
             not PyTorch's 1 / sqrt(D), which is worth a try.
         enable_gqa: let H be a multiple of Hkv; query head h reads key head h // (H // Hkv).
         p: order of f, 1 to 4. The linear form costs N D^p E / p! operations a head.
-        normalize: "standardize" (the paper's), "l2", "none", or "max_norm" (unmasked only).
+        normalize: x^ = "standardize", as above (the paper's); "l2", x / ||x||; "none", x; or "max_norm", x / max_n ||x_n||
+            over the tokens of a head, or of a packed sequence's head (not causal, no state).
         key_weight: [B, M], B the product of the leading dimensions: weights w_m >= 0 of the keys, float64 for float64, else
             float32. Has no gradient unless `method="composite"`.
         cu_seqlens: int32 [S + 1] offsets of S sequences packed along N and M (B = 1), or a pair of them, for queries and
-            for keys.
+            for keys. Tensors that are not on the CPU are computed one sequence after another, and the offsets are
+            brought to the CPU: many short sequences are better padded there.
         dropout: what is dropped: "quadratic" and "standard" drop features, "token" whole tokens.
         initial_state: the past, as an earlier call with `return_state=True` gave it, or `FastmaxState.zeros`.
         return_state: also return the state of the past and all keys of this call. Its gradient flows, as that of
@@ -74,7 +151,8 @@ def scaled_dot_product_attention(
         coefficients: c_0 .. c_p of f in the place of 1 / l!.
         floor: what a denominator near zero does (odd p, own coefficients): "clamp" keeps it at a floor, "error" raises
             ValueError, "auto" raises where the caller chose scale or coefficients. The smallest one met is the fourth result of
-            `torch.ops.fastmax.forward`.
+            `torch.ops.fastmax.forward`. Under a transform of torch.func and in forward mode, which hide values, it is
+            always clamped.
 
     Raises:
         ValueError, TypeError: one line that names the argument, the rule and the value. Nothing has been computed then,
@@ -83,11 +161,8 @@ def scaled_dot_product_attention(
     query, key, value, shape = _tensors(query, key, value)
     options = function_options(p, scale, normalize, coefficients)
     _check_call(dropout_p, is_causal, enable_gqa, query, key)
-    if attn_mask is not None:
-        need(key_weight is None, "attn_mask or key_weight", "both")
-        key_weight = _weight_of_mask(attn_mask, query, key, shape)
-    if key_weight is not None:
-        need_type("key_weight", key_weight, Tensor, "a Tensor")
+    if attn_mask is not None or key_weight is not None:
+        key_weight = _weight_of(attn_mask, key_weight, query, key, shape)
     cu_q, cu_k = (None, None) if cu_seqlens is None else _offsets(cu_seqlens)
     past = None
     if initial_state is not None:
@@ -128,7 +203,7 @@ def step(q: Tensor, k: Tensor, v: Tensor, state: FastmaxState, key_weight: Tenso
     """
     need_type("state", state, FastmaxState, "a FastmaxState")
     for name, x in (("q", q), ("k", k), ("v", v)):
-        need_type(name, x, Tensor, "a Tensor")
+        need_tensor(name, x)
         need(x.dim() == 3, f"{name} of 3 dimensions [B, heads, channels]", x.dim())
     need(
         not state.tensor.requires_grad,
@@ -149,6 +224,7 @@ def attention_weights(
     key: Tensor,
     *,
     rows: Sequence[int] | Tensor | None = None,
+    attn_mask: Tensor | None = None,
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
@@ -160,13 +236,18 @@ def attention_weights(
     """Rows of the attention matrix, exactly what the operator applies to the values: a_nm = w_m f(s_nm) / g_n.
 
     query [..., H, N, D], key [..., Hkv, M, D] -> [..., H, R, M] for R `rows`, indices of queries from 0 in any order;
-    None is all of them. Time O(M D) a row. The other arguments are those of `scaled_dot_product_attention`. Every row
-    sums to one, or to zero where no key has weight. Has no gradient (`fastmax.reference` has).
+    None is all of them. Time O(M D) a row. The other arguments are those of `scaled_dot_product_attention`, of which it has
+    neither dropout, cu_seqlens, states, method nor floor (small denominators are clamped). Every row sums to one, or to zero
+    where no key has weight. Under autocast query and key are rounded as there, the weights are not. Has no gradient
+    (`fastmax.reference` has).
+
+    Raises:
+        ValueError, TypeError: as `scaled_dot_product_attention`, and for rows outside of 0 .. N - 1.
     """
     query, key, _, shape = _tensors(query, key, key)
     _check_call(0.0, is_causal, enable_gqa, query, key)
-    if key_weight is not None:
-        need_type("key_weight", key_weight, Tensor, "a Tensor")
+    if attn_mask is not None or key_weight is not None:
+        key_weight = _weight_of(attn_mask, key_weight, query, key, shape)
     if rows is not None:
         rows = _row_indices(rows).to(query.device)
     options = {**function_options(p, scale, normalize, coefficients), "causal": is_causal}
@@ -179,9 +260,10 @@ def attention_weights(
 
 def _tensors(query: Any, key: Any, value: Any) -> tuple[Tensor, Tensor, Tensor, torch.Size]:
     """[..., H, N, D] as [B, H, N, D], and the shape that query had."""
-    if not (isinstance(query, Tensor) and isinstance(key, Tensor) and isinstance(value, Tensor)):
+    tensors = isinstance(query, Tensor) and isinstance(key, Tensor) and isinstance(value, Tensor)
+    if not tensors or query.is_nested or key.is_nested or value.is_nested:
         for name, x in (("query", query), ("key", key), ("value", value)):
-            need_type(name, x, Tensor, "a Tensor")
+            need_tensor(name, x)
     shape = query.shape
     if len(shape) == key.dim() == value.dim() == 4:
         return query, key, value, shape
@@ -222,19 +304,31 @@ def _check_call(dropout_p, is_causal, enable_gqa, query, key) -> None:
         )
 
 
+def _weight_of(mask: Any, key_weight: Any, query: Tensor, key: Tensor, shape: torch.Size) -> Tensor:
+    if mask is None:
+        need_type("key_weight", key_weight, Tensor, "a Tensor")
+        return key_weight
+    need(key_weight is None, "attn_mask or key_weight", "both")
+    return _weight_of_mask(mask, query, key, shape)
+
+
 def _weight_of_mask(mask: Tensor, query: Tensor, key: Tensor, shape: torch.Size) -> Tensor:
-    """[B, M] key weights of a boolean mask [..., 1, 1, M]; dimensions that a mask was expanded along count as 1."""
+    """[B, M] key weights of a boolean mask [..., 1, 1, M]; rows and heads that are all the same count as one."""
     rule = (
         f"attn_mask a boolean key padding mask, broadcastable to {[*shape[:-3], 1, 1, key.size(2)]} (for the causal mask "
-        "is_causal=True, for weights key_weight)"
+        "is_causal=True, for blocks of a sequence cu_seqlens, for weights key_weight, for an additive mask of 0 and -inf mask == 0"
     )
+    rule += "; a batch without heads is query.unsqueeze(1))" if len(shape) == 3 else ")"
     need_type("attn_mask", mask, Tensor, "a Tensor")
     need(mask.dtype == torch.bool, rule, mask.dtype)
     need(mask.dim() >= 1, rule, "one of 0 dimensions")
     narrow = mask
+    hidden = mask.is_meta or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
     for axis in (-2, -3):
-        if narrow.dim() >= -axis and narrow.size(axis) > 1 and narrow.stride(axis) == 0:
-            narrow = narrow.narrow(axis, 0, 1)
+        if narrow.dim() >= -axis and narrow.size(axis) > 1:
+            first = narrow.narrow(axis, 0, 1)
+            if narrow.stride(axis) == 0 or not (hidden or (narrow != first).any()):
+                narrow = first
     wanted = (*shape[:-3], 1, 1, key.size(2))
     fits = narrow.dim() <= len(wanted) and all(
         size in (1, want) for size, want in zip(reversed(narrow.shape), reversed(wanted))

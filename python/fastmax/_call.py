@@ -151,6 +151,9 @@ def weights(q: Tensor, k: Tensor, key_weight: Tensor | None, rows: Tensor | None
     """Rows [B, H, R, M] of the attention matrix."""
     if torch.compiler.is_compiling():
         need_one_place(q, k=k, key_weight=key_weight)
+    device = q.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        q, k = (rounded.to(x.dtype) for x, rounded in zip((q, k), autocast(device, q, k)))
     if is_transformed():
         return _composite.attention_weights(q, k, key_weight, rows, **options)
     if not (q.is_cpu or q.is_meta):

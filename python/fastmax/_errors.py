@@ -19,6 +19,11 @@ def need_type(name: str, value: Any, kind: type | tuple[type, ...], words: str) 
         raise TypeError(f"fastmax: need {name} {words}, got {type(value).__name__}")
 
 
+def need_tensor(name: str, value: Any) -> None:
+    need_type(name, value, Tensor, "a Tensor")
+    need(not value.is_nested, f"{name} not nested (sequences of several lengths are cu_seqlens or key_weight)", "a nested tensor")
+
+
 def need_one_place(q: Tensor, **others: Tensor | None) -> None:
     """Of tensors on several devices, or sparse ones, PyTorch's own error names no argument; beside one of "meta" there is none."""
     for name, x in {"q": q, **others}.items():

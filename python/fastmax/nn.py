@@ -33,7 +33,7 @@ class MultiheadAttention(nn.Module):
       O(N M) time and memory: pass `need_weights=False` on long sequences.
     - `attn_mask` is the causal mask or nothing.
     - A float `key_padding_mask` b weighs key m by exp(b_m), which is what adding b_m to a score does to softmax: 0
-      keeps a key and -inf drops it.
+      keeps a key and -inf drops it. Any number but NaN and inf will do.
     - A causal query n sees the keys m <= n + M - N, so that the last query sees every key.
 
     Args:
@@ -69,6 +69,9 @@ class MultiheadAttention(nn.Module):
     ):
         super().__init__()
         kdim, vdim = (embed_dim if size is None else size for size in (kdim, vdim))
+        flags = (("bias", bias), ("add_bias_kv", add_bias_kv), ("add_zero_attn", add_zero_attn), ("batch_first", batch_first))
+        for name, flag in flags:
+            need_type(name, flag, bool, "a bool")
         for name, size in (("embed_dim", embed_dim), ("num_heads", num_heads), ("kdim", kdim), ("vdim", vdim), ("p", p)):
             need_type(name, size, int, "an int")
             need(size >= 1, f"{name} >= 1", size)
@@ -140,10 +143,13 @@ class MultiheadAttention(nn.Module):
         for name, x, width in (("query", query, self.embed_dim), ("key", key, self.kdim), ("value", value, self.vdim)):  # fmt: skip
             need_type(name, x, Tensor, "a Tensor")
             need(not x.is_nested, f"{name} not nested (padding is key_padding_mask)", "a nested tensor")
+            need(self._takes(x), f"{name} of the module's {self.out_proj.weight.dtype}", x.dtype)
             need(x.dim() in (2, 3), f"{name} of 3 dimensions, or 2 without a batch", x.dim())
             need(x.dim() == query.dim(), f"{name} of query's {query.dim()} dimensions", x.dim())
             need(x.size(-1) == width, f"{name} of {width} channels", x.size(-1))
-        need_type("is_causal", is_causal, bool, "a bool")
+        flags = (("is_causal", is_causal), ("need_weights", need_weights), ("average_attn_weights", average_attn_weights))
+        for name, flag in flags:
+            need_type(name, flag, bool, "a bool")
         same = query is key and key is value
         batched = query.dim() == 3
         if not batched:
@@ -157,10 +163,12 @@ class MultiheadAttention(nn.Module):
             is_causal = _is_causal_mask(attn_mask, is_causal, N, M)
         if is_causal:
             need(N <= M, "at most as many queries as keys when causal", f"{N} and {M}")
-        weight = None if key_padding_mask is None else self._key_weight(key_padding_mask, key, batched)
+        weight = first_weight = None
+        if key_padding_mask is not None:
+            weight, first_weight = self._key_weight(key_padding_mask, key, batched)
 
         q, k, v = self._project(query, key, value, same)
-        k, v, weight = self._with_extra_tokens(k, v, weight)
+        k, v, weight = self._with_extra_tokens(k, v, weight, first_weight)
         options: dict[str, Any] = {
             "p": self.p,
             "scale": self.scale,
@@ -191,16 +199,31 @@ class MultiheadAttention(nn.Module):
             qkv = [F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases)]
         return [x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for x in qkv]
 
-    def _key_weight(self, mask: Tensor, key: Tensor, batched: bool) -> Tensor:
+    def _takes(self, x: Tensor) -> bool:
+        dtype, device = self.out_proj.weight.dtype, x.device.type
+        if x.dtype == dtype:
+            return True
+        casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        return casts and torch.float64 not in (x.dtype, dtype) and x.is_floating_point()
+
+    def _key_weight(self, mask: Tensor, key: Tensor, batched: bool) -> tuple[Tensor, Tensor | None]:
+        """Weights [B, M], and [B, 1] of a further key whose mask is 0, or None for 1."""
         need_type("key_padding_mask", mask, Tensor, "a Tensor")
         known = mask.dtype == torch.bool or mask.is_floating_point()
         need(known, "key_padding_mask boolean or float", mask.dtype)
         shape = key.shape[:2] if batched else key.shape[1:2]
         need(mask.shape == shape, f"key_padding_mask of shape {[*shape]}", [*mask.shape])
-        weight = ~mask if mask.dtype == torch.bool else mask.exp()
-        return weight.to(torch.float64 if key.dtype == torch.float64 else torch.float32).view(key.shape[:2])
+        dtype = torch.float64 if key.dtype == torch.float64 else torch.float32
+        mask = mask.reshape(key.shape[:2])
+        if mask.dtype == torch.bool:
+            return (~mask).to(dtype), None
+        mask = mask.to(dtype)
+        if mask.size(1) == 0:
+            return mask, None
+        largest = mask.amax(1, keepdim=True).clamp(min=0)  # only ratios of weights count: none overflows
+        return (mask - largest).exp(), (-largest).exp()
 
-    def _with_extra_tokens(self, k: Tensor, v: Tensor, weight: Tensor | None):
+    def _with_extra_tokens(self, k: Tensor, v: Tensor, weight: Tensor | None, first_weight: Tensor | None):
         """They come first, where the causal mask hides them from nobody."""
         B, H, _, D = k.shape
         if self.bias_k is not None:
@@ -209,7 +232,9 @@ class MultiheadAttention(nn.Module):
         if self.add_zero_attn:
             k, v = F.pad(k, (0, 0, 1, 0)), F.pad(v, (0, 0, 1, 0))
         if weight is not None and k.size(2) > weight.size(1):
-            weight = F.pad(weight, (k.size(2) - weight.size(1), 0), value=1.0)
+            extra = k.size(2) - weight.size(1)
+            first = weight.new_ones(B, 1) if first_weight is None else first_weight
+            weight = torch.cat([first.expand(B, extra), weight], 1)
         return k, v, weight
 
     def _weights(self, q: Tensor, k: Tensor, average: bool, options: dict[str, Any]) -> Tensor:

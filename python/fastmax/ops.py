@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fastmax._attention import scaled_dot_product_attention
 from fastmax._call import function_options
-from fastmax._errors import in_callers_words, need, need_type
+from fastmax._errors import in_callers_words, need, need_tensor, need_type
 from fastmax._state import FastmaxState
 
 
@@ -39,10 +39,11 @@ def chunk_fastmax(
         p, normalize: as in `fastmax.scaled_dot_product_attention`.
         head_first: refused: flash-linear-attention has removed it, too.
     """
+    need_type("head_first", head_first, bool, "a bool")
     need(not head_first, "tokens before heads, [B, T, H, K] (for [B, H, T, K] there is "
          "fastmax.scaled_dot_product_attention, without a copy)", "head_first=True")  # fmt: skip
     for name, x in (("q", q), ("k", k), ("v", v)):
-        need_type(name, x, Tensor, "a Tensor")
+        need_tensor(name, x)
         need(x.dim() == 4, f"{name} of 4 dimensions [B, T, H, channels]", x.dim())
     need(k.size(1) == q.size(1), f"k of q's {q.size(1)} tokens (T comes before H)", k.size(1))
     need_type("output_final_state", output_final_state, bool, "a bool")

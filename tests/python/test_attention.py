@@ -5,6 +5,7 @@ import itertools
 import os
 import subprocess
 import sys
+import typing
 
 import pytest
 import torch
@@ -141,6 +142,8 @@ def test_a_mask_of_keys_is_a_shorter_sequence(method):
         mask[None, None, None],
         mask.expand(2, 1, 1, 12),
         mask.expand(2, 4, 9, 12),
+        mask.expand(2, 4, 9, 12).contiguous(),  # as long as it says the same to all queries and heads
+        mask.expand(9, 12).clone(),
     ):
         torch.testing.assert_close(sdpa(q, k, v, shaped, method=method), short, rtol=0, atol=1e-14)
     nothing = sdpa(q, k, v, torch.zeros(2, 1, 1, 12, dtype=torch.bool), method=method)
@@ -257,8 +260,18 @@ def test_attention_weights_are_what_is_applied(options):
         rtol=0,
         atol=1e-13,
     )
+    masked = {**options, "key_weight": None, "attn_mask": options["key_weight"][:, None, None] > 0}
+    ones = {**options, "key_weight": (options["key_weight"] > 0).double()}
+    assert torch.equal(fastmax.attention_weights(q, k, **masked), fastmax.attention_weights(q, k, **ones))
     assert fastmax.attention_weights(q[0].bfloat16(), k[0].bfloat16()).shape == (4, 9, 12)
     assert fastmax.attention_weights(q, k, rows=[]).shape == (2, 4, 0, 12)
+
+
+def test_attention_weights_under_autocast_are_of_the_rounded_tokens():
+    q, k, _ = make_inputs(Hkv=4, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        a = fastmax.attention_weights(q, k)
+    assert torch.equal(a, fastmax.attention_weights(*(x.bfloat16().float() for x in (q, k))))
 
 
 # What PyTorch promises of its own functions.
@@ -529,7 +542,20 @@ def test_the_import_brings_no_compiler():
     assert result.stdout.strip() == "False"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="typing.get_overloads is of Python 3.11")
+def test_type_checkers_are_told_what_comes_back():
+    overloads = [inspect.signature(x) for x in typing.get_overloads(sdpa)]
+    assert [x.return_annotation for x in overloads[:2]] == [torch.Tensor, tuple[torch.Tensor, fastmax.FastmaxState]]
+    for signature in overloads:
+        for name, ours in inspect.signature(sdpa).parameters.items():
+            theirs = signature.parameters[name]
+            assert theirs.kind == ours.kind
+            assert name == "return_state" or theirs.annotation == ours.annotation
+        assert [*signature.parameters] == [*inspect.signature(sdpa).parameters]
+
+
 def test_modules_come_by_name():
+    assert {"distributed", "hf", "nn", "step"} <= {*dir(fastmax)}
     program = (
         "import sys, fastmax; assert 'transformers' not in sys.modules; "
         "print(fastmax.hf.register, fastmax.distributed.sequence_parallel_attention, fastmax.nn.MultiheadAttention)"

@@ -11,6 +11,7 @@ X = torch.zeros(2, 4, 5, 8)
 ONE = torch.zeros(2, 4, 8)
 W = torch.ones(2, 5)
 PACKED = X[:1]
+NESTED = torch.nested.as_nested_tensor([X[0], X[1, :, :3]], layout=torch.strided)
 
 
 def state(**options):
@@ -54,6 +55,8 @@ CALLS = [
     ({"initial_state": state(device="meta")}, ValueError, "initial_state on query's device cpu, got meta"),
     ({"query": X.to_sparse()}, ValueError, "query dense, got torch.sparse_coo"),
     ({"value": X.to_sparse()}, ValueError, "value dense, got torch.sparse_coo"),
+    ({"query": NESTED, "key": NESTED, "value": NESTED}, ValueError, "query not nested"),
+    ({"value": NESTED}, ValueError, "value not nested (sequences of several lengths are cu_seqlens or key_weight), got a nested"),
     # p, scale, normalize, coefficients, floor, method
     ({"p": 0}, ValueError, "p in 1..4, got 0"),
     ({"p": 5}, ValueError, "p in 1..4, got 5"),
@@ -87,7 +90,11 @@ CALLS = [
     # masks and weights
     ({"attn_mask": torch.zeros(5, 5)}, ValueError, "attn_mask a boolean key padding mask"),
     ({"attn_mask": torch.ones(5, 5).tril().bool()}, ValueError, "(for the causal mask is_causal=True"),
-    ({"attn_mask": torch.ones(2, 5).bool()}, ValueError, "broadcastable to [2, 1, 1, 5]"),
+    ({"attn_mask": torch.ones(5, 5).tril().bool()}, ValueError, "for blocks of a sequence cu_seqlens"),
+    ({"attn_mask": torch.zeros(5, 5)}, ValueError, "for an additive mask of 0 and -inf mask == 0)"),
+    ({"query": X[0], "key": X[0], "value": X[0], "attn_mask": torch.eye(4, 5)[:, None].bool()}, ValueError,
+     "a batch without heads is query.unsqueeze(1)), got [4, 1, 5]"),
+    ({"attn_mask": torch.eye(2, 5).bool()}, ValueError, "broadcastable to [2, 1, 1, 5]"),
     ({"attn_mask": torch.ones(2, 1, 1, 4).bool()}, ValueError, "got [2, 1, 1, 4]"),
     ({"attn_mask": torch.ones(3, 1, 1, 5).bool()}, ValueError, "got [3, 1, 1, 5]"),
     ({"attn_mask": True}, TypeError, "attn_mask a Tensor, got bool"),
@@ -152,8 +159,8 @@ def test_wrong_calls(arguments, kind, text):
     check(lambda: fastmax.scaled_dot_product_attention(**arguments), kind, text)
 
 
-# Sparse tensors are PyTorch's to refuse there.
-COMPILED = [(a, kind, text) for a, kind, text in CALLS + COMPOSITE if "dense" not in text]
+# Sparse and nested tensors are PyTorch's to refuse there.
+COMPILED = [(a, kind, text) for a, kind, text in CALLS + COMPOSITE if not ("dense" in text or "nested" in text)]
 
 
 @pytest.mark.parametrize("arguments, kind, text", COMPILED, ids=[f"{[*a]}: {t}" for a, _, t in COMPILED])
@@ -180,7 +187,7 @@ def moved(x):
 
 # Without data there are no weights to judge, and sparse tensors and those of other devices are told apart elsewhere.
 ON_META = [(a, kind, text) for a, kind, text in CALLS + COMPOSITE
-           if not any(word in text for word in ("dense", "device", "2^40"))]  # fmt: skip
+           if not any(word in text for word in ("dense", "nested", "device", "2^40"))]  # fmt: skip
 
 
 @pytest.mark.parametrize("arguments, kind, text", ON_META, ids=[f"{[*a]}: {t}" for a, _, t in ON_META])
@@ -213,6 +220,11 @@ OTHERS = [
     (lambda: fastmax.step(X, ONE, ONE, state()), ValueError, "q of 3 dimensions [B, heads, channels], got 4"),
     (lambda: fastmax.step(ONE, ONE, ONE, X), TypeError, "state a FastmaxState, got Tensor"),
     (lambda: fastmax.step(ONE, None, ONE, state()), TypeError, "k a Tensor, got NoneType"),
+    (lambda: fastmax.step(NESTED, ONE, ONE, state()), ValueError, "q not nested"),
+    (lambda: fastmax.step(ONE, ONE[:1], ONE, state()), ValueError, "k.B == q.B, got 1 and 2"),
+    (lambda: fastmax.step(ONE, ONE[:, :2], ONE[:, :2], state()), ValueError, "state.H == k.H, got 4 and 2"),
+    (lambda: fastmax.step(*(x.to("meta") for x in (ONE, ONE, ONE[..., :3])), state(device="meta")), ValueError, "state.E == v.E"),
+    (lambda: fastmax.attention_weights(X.to("meta"), X[..., :3].to("meta")), ValueError, "key.D == query.D, got 3 and 8"),
     (lambda: fastmax.step(ONE, ONE, ONE[..., :3], state()), ValueError, "state.E == v.E, got 8 and 3"),
     (lambda: fastmax.step(ONE.double(), ONE, ONE, state()), ValueError, "k of dtype torch.float64, got torch.float32"),
     (lambda: fastmax.step(ONE, ONE, ONE, state(dtype=torch.float64)), ValueError, "state of dtype torch.float32, got torch.float64"),
@@ -225,11 +237,19 @@ OTHERS = [
     (lambda: fastmax.attention_weights(X, X, rows=[-1]), ValueError, "rows in 0 .. query.N - 1, got -1 of 5"),
     (lambda: fastmax.attention_weights(X, X, rows=[0.5]), TypeError, "rows a sequence of ints or None, got float"),
     (lambda: fastmax.attention_weights(X, X, rows=X), ValueError, "rows of ints, of 1 dimension, got torch.float32 of 4"),
+    (lambda: fastmax.attention_weights(X, X, attn_mask=torch.ones(4).bool()), ValueError, "attn_mask a boolean key padding mask"),
+    (lambda: fastmax.attention_weights(X, X, attn_mask=torch.ones(5).bool(), key_weight=W), ValueError, "attn_mask or key_weight"),
+    (lambda: fastmax.attention_weights(X, X, normalize="max_norm", is_causal=True), ValueError, "other than 'max_norm' when causal"),
     (lambda: fastmax.attention_weights(X, X[..., :3]), ValueError, "key.D == query.D, got 3 and 8"),
     (lambda: fastmax.attention_weights(X, X, key_weight=-W), ValueError, "0 <= key_weight <= 2^40, got -1"),
     (lambda: FastmaxState.zeros(2, 4, 0, 8), ValueError, "D >= 1, got 0"),
     (lambda: FastmaxState.zeros(-1, 4, 8, 8), ValueError, "batch >= 0, got -1"),
     (lambda: FastmaxState.zeros(2, 4, 8.0, 8), TypeError, "D an int, got float"),
+    (lambda: state(device="gpu"), ValueError, "device a name that torch.device knows, got 'gpu'"),
+    (lambda: state(device=0.5), TypeError, "device a torch.device, its name or None, got float"),
+    (lambda: FastmaxState(state().tensor, D=8, count="x"), TypeError, "count an int, got str"),
+    (lambda: FastmaxState(state().tensor, D=8, count=-5), ValueError, "count >= 0, got -5"),
+    (lambda: FastmaxState(state().tensor, D=8, count=1.5), TypeError, "count an int, got float"),
     (lambda: FastmaxState.zeros(2, 4, 8, 8, p=5), ValueError, "p in 1..4, got 5"),
     (lambda: state(dtype=torch.bfloat16), ValueError, "dtype float32 or float64"),
     (lambda: state(normalize="max_norm"), ValueError, "normalize 'standardize', 'l2' or 'none' in a state, got max_norm"),

@@ -65,12 +65,16 @@ def test_attention_maps(tmp_path):
 
 @pytest.mark.slow
 def test_sequence_parallel():
-    lines = run("sequence_parallel.py", "--lengths", "65,130", processes=2).splitlines()
-    assert lines[0] == "2 ranks, gloo"
+    lines = run("sequence_parallel.py", "--lengths", "65,130", processes=4).splitlines()
+    assert lines[0] == "4 ranks, gloo"
     rows = [line.split() for line in lines[2:]]
     assert [row[:2] for row in rows] == [[name, N] for name in ("unmasked", "causal") for N in ("65", "130")]
     state = 4 * 561 * 33 * 4  # H, C(32 + 2, 2), E + 1, float32
-    assert [int(row[2]) for row in rows] == [4 * state] * 2 + [2 * state] * 2
+    # Forward and backward: an all-reduce by each of four; a scan by three in its first round, by two in its second.
+    unmasked, causal = 2 * 4 * state, 2 * (3 + 2) * state
+    assert [int(row[2]) for row in rows] == [unmasked] * 2 + [causal] * 2
+    page = (EXAMPLES.parent / "docs" / "distributed.md").read_text()
+    assert f"sends {unmasked} bytes unmasked and {causal} causal" in page
     assert all(float(x) < 1e-5 for row in rows for x in row[3:])
 
 

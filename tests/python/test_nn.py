@@ -160,6 +160,21 @@ def test_masks():
     torch.testing.assert_close(module(x, x, x, twice)[0], module(x, doubled, doubled)[0], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [{}, {"add_bias_kv": True, "add_zero_attn": True}], ids=str)
+def test_float_masks_may_be_of_any_size(kind):
+    """exp of 900 is no number: only ratios of weights count, those of the extra keys, whose mask is 0, among them."""
+    module, x = MHA(8, 2, dtype=torch.float64, **kind), normal(2, 6, 8)
+    mask = normal(2, 6, seed=1)
+    o, a = module(x, x, x, mask)
+    if not kind:
+        for ours, wanted in zip(module(x, x, x, mask + 900), (o, a)):
+            torch.testing.assert_close(ours, wanted, rtol=1e-10, atol=1e-12)
+    _, a = module(x, x, x, mask + 30)
+    assert a.shape[-1] == 6 + 2 * bool(kind) and (a[..., 6:] < 1e-11).all()
+    for size in (900.0, -torch.inf):
+        assert module(x, x, x, torch.full((2, 6), size))[0].isfinite().all()
+
+
 def test_dropout_is_of_training_only():
     module = MHA(16, 2, dropout=0.5, batch_first=True, dropout_mode="token")
     x = normal(2, 6, 16, dtype=torch.float32)
@@ -215,6 +230,8 @@ def test_autocast_and_devices():
 
 
 X = normal(2, 6, 8)
+F64 = MHA(8, 2, dtype=torch.float64)
+TOKENS_FIRST = MHA(8, 2, batch_first=False, dtype=torch.float64)
 BAD = [
     (lambda: MHA(8, 3), ValueError, "embed_dim a multiple of num_heads = 3, got 8"),
     (lambda: MHA(8.0, 2), TypeError, "embed_dim an int"),
@@ -226,16 +243,27 @@ BAD = [
     (lambda: MHA(8, 2, p=5), ValueError, "p in 1..4, got 5"),
     (lambda: MHA(8, 2, p=1, normalize="none"), ValueError, "an explicit scale"),
     (lambda: MHA(8, 2, normalize="layer"), ValueError, "normalize one of"),
+    (lambda: MHA(8, 2, bias="no"), TypeError, "bias a bool, got str"),
+    (lambda: MHA(8, 2, batch_first=1), TypeError, "batch_first a bool, got int"),
+    (lambda: MHA(8, 2, add_bias_kv=None), TypeError, "add_bias_kv a bool, got NoneType"),
+    (lambda: MHA(8, 2, add_zero_attn="x"), TypeError, "add_zero_attn a bool, got str"),
+    (lambda: MHA(8, 2)(X, X, X), ValueError, "query of the module's torch.float32, got torch.float64"),
+    (lambda: F64(X, X.int(), X), ValueError, "key of the module's torch.float64, got torch.int32"),
+    (lambda: F64(X, X, X, need_weights="x"), TypeError, "need_weights a bool, got str"),
+    (lambda: F64(X, X, X, average_attn_weights=0), TypeError, "average_attn_weights a bool, got int"),
+    (lambda: F64(X, X, X, torch.full((2, 6), torch.nan)), ValueError, "0 <= exp(key_padding_mask) <= 2^40, got nan"),
+    (lambda: F64(X, X, X, torch.full((2, 6), torch.inf)), ValueError, "exp(key_padding_mask) <= 2^40"),
+    (lambda: MHA(8, 2, normalize="max_norm", dtype=torch.float64)(X, X, X, is_causal=True), ValueError, "other than 'max_norm' when causal"),
     (lambda: MHA(8, 2, dropout_mode="weights"), ValueError, "dropout_mode one of"),
-    (lambda: MHA(8, 2, batch_first=False)(X.double(), None, None), TypeError, "key a Tensor, got NoneType"),
-    (lambda: MHA(8, 2, batch_first=False)(X[0, 0], X, X), ValueError, "query of 3 dimensions, or 2 without a batch, got 1"),
-    (lambda: MHA(8, 2, batch_first=False)(X, X[..., :4], X), ValueError, "key of 8 channels, got 4"),
-    (lambda: MHA(8, 2, batch_first=False)(X, X[:, :3], X), ValueError, "key of query's batch size 6, got 3"),
-    (lambda: MHA(8, 2, batch_first=False)(X, X, X[:1]), ValueError, "value of key's batch and tokens [6, 2], got [6, 1]"),
-    (lambda: MHA(8, 2, batch_first=False)(X, X, X, torch.zeros(2, 6) > 0), ValueError, "key_padding_mask of shape [6, 2]"),
-    (lambda: MHA(8, 2, batch_first=False)(X, X, X, torch.zeros(6, 2).int()), ValueError, "key_padding_mask boolean or float"),
-    (lambda: MHA(8, 2, batch_first=False)(X, X[:1], X[:1], is_causal=True), ValueError, "at most as many queries as keys when causal"),
-    (lambda: MHA(8, 2, batch_first=False)(X, X, X, is_causal=1), TypeError, "is_causal a bool, got int"),
+    (lambda: TOKENS_FIRST(X, None, None), TypeError, "key a Tensor, got NoneType"),
+    (lambda: TOKENS_FIRST(X[0, 0], X, X), ValueError, "query of 3 dimensions, or 2 without a batch, got 1"),
+    (lambda: TOKENS_FIRST(X, X[..., :4], X), ValueError, "key of 8 channels, got 4"),
+    (lambda: TOKENS_FIRST(X, X[:, :3], X), ValueError, "key of query's batch size 6, got 3"),
+    (lambda: TOKENS_FIRST(X, X, X[:1]), ValueError, "value of key's batch and tokens [6, 2], got [6, 1]"),
+    (lambda: TOKENS_FIRST(X, X, X, torch.zeros(2, 6) > 0), ValueError, "key_padding_mask of shape [6, 2]"),
+    (lambda: TOKENS_FIRST(X, X, X, torch.zeros(6, 2).int()), ValueError, "key_padding_mask boolean or float"),
+    (lambda: TOKENS_FIRST(X, X[:1], X[:1], is_causal=True), ValueError, "at most as many queries as keys when causal"),
+    (lambda: TOKENS_FIRST(X, X, X, is_causal=1), TypeError, "is_causal a bool, got int"),
 ]
 
 

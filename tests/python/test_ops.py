@@ -159,7 +159,7 @@ def test_opcheck_of_backward_step_and_weights():
     o, g, state, _ = ops.forward(q, k, v, None, past, return_state=True)
     gradients = (torch.ones_like(o).requires_grad_(), torch.ones_like(state).requires_grad_())
     inputs = [x.clone().requires_grad_() for x in (q, k, v)]
-    # Not traced: its own gradient is a long composite of torch operations.
+    # Not traced: the gradient of a gradient is a composite of torch operations over chunks, which differentiates as it goes.
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(
         ops.backward.default, (*gradients, o.detach(), g, *inputs, None, past), test_utils=tests
@@ -384,3 +384,30 @@ def test_second_gradient(causal, weighted):
     assert torch.autograd.gradgradcheck(without, (q, k, v), fast_mode=True)
     assert torch.autograd.gradcheck(with_states, (q, k, v, state), fast_mode=True)
     assert torch.autograd.gradgradcheck(with_states, (q, k, v, state), fast_mode=True)
+
+
+MORE = [
+    {"dropout_p": 0.3},
+    {"dropout_p": 0.3, "dropout": "standard", "causal": True},
+    {"dropout_p": 0.3, "dropout": "token", "causal": True},
+    {"normalize": "max_norm"},
+    {"coefficients": [1.0, 0.5, 0.4], "causal": True},
+    {"p": 4, "causal": True},
+    {"packed": True, "causal": True},
+    {"packed": True, "normalize": "max_norm"},
+]
+
+
+@pytest.mark.parametrize("name", ["forward", "composite_forward"])
+@pytest.mark.parametrize("options", MORE, ids=str)
+def test_second_gradient_of_more_options(options, name):
+    options = {**options, "floor": "clamp"}
+    q, k, v = make_inputs((1, 4, 2, 5, 5, 3, 2), requires_grad=True)
+    cu = torch.tensor([0, 2, 5], dtype=torch.int32) if options.pop("packed", False) else None
+    seed = torch.tensor(3) if "dropout_p" in options else None
+
+    def function(q, k, v):
+        return getattr(ops, name)(q, k, v, None, None, cu, cu, seed, **options)[0]
+
+    assert torch.autograd.gradcheck(function, (q, k, v), fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, (q, k, v), fast_mode=True)
