@@ -200,6 +200,10 @@ def step(q: Tensor, k: Tensor, v: Tensor, state: FastmaxState, key_weight: Tenso
     q [B, H, D], k [B, Hkv, D], v [B, Hkv, E], key_weight [B] -> [B, H, E], in time and memory that do not depend on how
     many tokens came before. The same numbers as the causal pass over all of them. Has no gradient:
     `scaled_dot_product_attention(..., initial_state=, return_state=True)` has.
+
+    Raises:
+        ValueError, TypeError: for tensors of other shapes, types or devices, key weights outside of 0 .. 2^40, and a state that requires a
+            gradient.
     """
     need_type("state", state, FastmaxState, "a FastmaxState")
     for name, x in (("q", q), ("k", k), ("v", v)):

@@ -26,6 +26,10 @@ class FastmaxState:
         D, E: channels of keys and of values.
         p, scale, normalize, coefficients: the function that queries are answered with.
         count: tokens that joined, padding included.
+
+    Raises:
+        ValueError, TypeError: for a tensor whose shape or type does not fit D and p, for a function that no state is of (max_norm, a
+            coefficient of 0), for tokens that do not fit the state, and from `+` for states of two functions or sizes.
     """
 
     def __init__(

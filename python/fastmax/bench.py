@@ -190,6 +190,15 @@ def overhead(calls: int, repeat: int) -> list[dict]:
     return rows
 
 
+def imports(repeat: int) -> list[dict]:
+    """`import fastmax` beyond torch's own, in a new process each time; CPU time, as above."""
+    clock = "time.process_time()"
+    program = f"import time; a = {clock}; import torch; b = {clock}; import fastmax; print(b - a, {clock} - b)"
+    runs = (subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True) for _ in range(repeat))
+    torchs, ours = (min(x) for x in zip(*(map(float, done.stdout.split()) for done in runs)))
+    return [row("import", ours, torchs, None, N=0, dtype="", against="import torch")]
+
+
 def plan(quick: bool) -> list[tuple[str, Callable[[], list[dict]]]]:
     """The rows, by name. Quick: short sequences, which show that it works and not what it is worth."""
     lengths = ((512, None), (2048, None)) if quick else ((8192, 1.5), (32768, 4.0))
@@ -201,6 +210,7 @@ def plan(quick: bool) -> list[tuple[str, Callable[[], list[dict]]]]:
     rows.append(("generate", functools.partial(generate, context, 1024, tokens, 3)))
     rows.append(("by-hand", functools.partial(hand_written, 1024 if quick else 16384, 2, 1 if quick else 3)))
     rows.append(("overhead", functools.partial(overhead, 20 if quick else 500, 1 if quick else 9)))
+    rows.append(("import", functools.partial(imports, 1 if quick else 5)))
     for dtype in _TYPES:
         rows.append(("composite", functools.partial(composite, 512 if quick else 8192, dtype, 2)))
     return rows

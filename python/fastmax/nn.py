@@ -42,6 +42,10 @@ class MultiheadAttention(nn.Module):
         add_bias_kv, add_zero_attn: one more key and value, learnt, or of zeros; every query sees it.
         p, scale, normalize, dropout_mode: as `p`, `scale`, `normalize` and `dropout` of
             `fastmax.scaled_dot_product_attention`.
+
+    Raises:
+        ValueError, TypeError: as that function does, from the constructor for its own arguments, and from the call for inputs of another
+            width or type than the module's and for masks that are not as above.
     """
 
     # torch.nn.TransformerEncoderLayer has a shortcut in evaluation that computes softmax from the weights of `self_attn`

@@ -38,6 +38,9 @@ def chunk_fastmax(
         cu_seqlens: [S + 1] offsets, int32 or int64, of S sequences packed along T (B = 1).
         p, normalize: as in `fastmax.scaled_dot_product_attention`.
         head_first: refused: flash-linear-attention has removed it, too.
+
+    Raises:
+        ValueError, TypeError: as `fastmax.scaled_dot_product_attention`.
     """
     need_type("head_first", head_first, bool, "a bool")
     need(not head_first, "tokens before heads, [B, T, H, K] (for [B, H, T, K] there is "

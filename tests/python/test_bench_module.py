@@ -9,13 +9,14 @@ from fastmax import bench, reference
 
 
 def test_quick_rows_as_json_and_as_a_table(capsys):
-    bench.main(["--quick", "--json", "--only", "generate", "--only", "by-hand", "--only", "overhead"])
+    bench.main(["--quick", "--json", "--only", "generate", "--only", "by-hand", "--only", "overhead",
+                "--only", "import"])  # fmt: skip
     document = json.loads(capsys.readouterr().out)
     assert document["quick"] and document["machine"]["threads"] == torch.get_num_threads()
     rows = document["rows"]
     assert [(r["row"], r["unit"], r["goal"]) for r in rows] == [
         ("generate", "tokens/s", 0.95), ("generate", "tokens/s", 5), ("by-hand", "s", 10), ("by-hand", "bytes", 20),
-        ("overhead", "s", 0.5), ("overhead", "s", None),
+        ("overhead", "s", 0.5), ("overhead", "s", None), ("import", "s", None),
     ]  # fmt: skip
     for r in rows:
         quotient = r["ours"] / r["theirs"] if r["unit"] == "tokens/s" else r["theirs"] / r["ours"]

@@ -9,6 +9,8 @@ from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
     AutoModelForCausalLM,
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertModel,
     DynamicCache,
@@ -143,6 +145,29 @@ def test_cross_attention_gives_the_references_numbers_and_gradients(name, judge)
     torch.testing.assert_close(o, wanted, atol=2e-5, rtol=1e-4)
     for a, b in zip(grads, wanted_grads):
         torch.testing.assert_close(a, b, atol=1e-4 * max(1.0, b.abs().max().item()), rtol=1e-3)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("how", [{}, {"num_beams": 3}], ids=str)
+def test_a_padded_encoder_is_a_shorter_one(side, how):
+    """Cross attention to padded text, generated with the constant cache: the words of the batch alone."""
+    torch.manual_seed(0)
+    config = BartConfig(attn_implementation="fastmax", vocab_size=61, d_model=32, encoder_layers=1, decoder_layers=1,
+                        encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48,
+                        max_position_embeddings=64, scale_embedding=True, **ENDLESS)  # fmt: skip
+    model = BartForConditionalGeneration(config).eval()
+    model.model.encoder.embed_positions.weight.data.zero_()  # so that padding on the left moves nothing
+    ids = inputs(1, 7)
+    pad = torch.full((1, 4), 5)
+    padded = torch.cat([pad, ids] if side == "left" else [ids, pad], 1)
+    mask = torch.ones_like(padded)
+    mask[:, slice(0, 4) if side == "left" else slice(7, None)] = 0
+    start = torch.ones(1, 1, dtype=torch.long)
+    logits = model(padded, attention_mask=mask, decoder_input_ids=start).logits
+    torch.testing.assert_close(logits, model(ids, decoder_input_ids=start).logits, atol=2e-5, rtol=1e-4)
+    options = {"decoder_input_ids": start, "max_new_tokens": 8, **how}
+    o = model.generate(padded, attention_mask=mask, cache=fastmax.hf.cache(model), **options)
+    assert torch.equal(o, model.generate(ids, attention_mask=torch.ones_like(ids), use_cache=False, **options))
 
 
 def left_padded():

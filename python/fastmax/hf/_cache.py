@@ -102,6 +102,9 @@ def cache(model: PreTrainedModel) -> Cache:
 
     `model` runs under `attn_implementation="fastmax"`. An encoder-decoder's keeps the keys of the encoder's output,
     whose number is fixed, as they are.
+
+    Raises:
+        ValueError, TypeError: for what is not a transformers model, or runs under another attention.
     """
     need_type("model", model, PreTrainedModel, "a PreTrainedModel")
     name = str(model.config._attn_implementation)
