@@ -224,17 +224,40 @@ def attention_weights(q, k, key_weight=None, rows=None, seed=None, *, p=2, scale
 
 
 def check(q, k, v, key_weight=None, initial_state=None, **options) -> None:
-    """The kernels' own checks, on tensors of these shapes that have next to no memory."""
-    if torch.compiler.is_compiling():  # under a transform: elsewhere the compiler sees operators
+    """The kernels' own checks, before anything is computed."""
+    tensors = (q, k, v, key_weight, initial_state)
+    sizes = tuple(None if x is None else (tuple(x.shape), x.dtype) for x in tensors)
+    if torch.compiler.is_compiling():  # a transform, of sizes that are known
+        fault = _fault(sizes, tuple(options.items()))
+        if fault is not None:
+            raise ValueError(fault)
         return
     need_one_place(q, k=k, v=v, key_weight=key_weight, initial_state=initial_state)
-    q, k, v = (torch.empty_strided(x.shape, (0,) * (x.dim() - 1) + (1,), dtype=x.dtype) for x in (q, k, v))
-    if initial_state is not None:
-        initial_state = torch.empty(initial_state.shape, dtype=initial_state.dtype)
     # Weights are judged by their values, which may be elsewhere, or of a transform.
-    if key_weight is not None and (not key_weight.is_cpu or torch._C._are_functorch_transforms_active()):
-        key_weight = torch.ones(key_weight.shape, dtype=key_weight.dtype)
-    torch.ops.fastmax.plan(q, k, v, key_weight, initial_state, **options)
+    seen = key_weight is not None and key_weight.is_cpu and not torch._C._are_functorch_transforms_active()
+    _plan(sizes, options, key_weight if seen else None)
+
+
+def _plan(sizes, options, key_weight: Tensor | None) -> None:
+    """Asks for a plan of tensors of these sizes that have next to no memory."""
+    *tokens, weight, state = sizes
+    tokens = [torch.empty_strided(shape, (0,) * (len(shape) - 1) + (1,), dtype=dtype) for shape, dtype in tokens]
+    if weight is not None and key_weight is None:
+        key_weight = torch.ones(weight[0], dtype=weight[1])
+    initial_state = None if state is None else torch.empty(state[0], dtype=state[1])
+    torch.ops.fastmax.plan(*tokens, key_weight, initial_state, **options)
+
+
+def _fault(sizes, options) -> str | None:
+    """The error's text; the compiler calls this as it traces."""
+    try:
+        _plan(sizes, dict(options), None)
+    except ValueError as wrong:
+        return str(wrong)
+    return None
+
+
+_fault._dynamo_marked_constant = True  # type: ignore[attr-defined]  # see _features.py
 
 
 def _chunk_tokens(features: int) -> int:

@@ -179,6 +179,28 @@ def test_wrong_calls_under_compile(arguments, kind, text):
     check(call, kind, text)
 
 
+TRANSFORMED = [
+    ({"scale": -1.0}, "scale > 0 and finite, got -1"),
+    ({"normalize": "standardise"}, "normalize 'standardize', 'l2', 'none' or 'max_norm', got 'standardise'"),
+    ({"normalize": "max_norm", "is_causal": True}, "normalize other than 'max_norm' when causal"),
+    ({"coefficients": [1, 1, 0]}, "coefficients[p] != 0, got 0"),
+    ({"dropout_p": 2.0}, "0 <= dropout_p < 1, got 2"),
+    ({"floor": "none"}, "floor 'auto', 'clamp' or 'error', got 'none'"),
+    ({"key": X[:, :, :3]}, "value.M == key.M, got 5 and 3"),
+    ({"key_weight": torch.ones(2, 4)}, "key_weight.M == key.M, got 4 and 5"),
+]
+
+
+@pytest.mark.parametrize("arguments, text", TRANSFORMED, ids=[t for _, t in TRANSFORMED])
+def test_wrong_calls_under_transforms(arguments, text):
+    """Also inside of compile, where the compiler sees through to torch operations."""
+    arguments = {"key": X, "value": X, **arguments}
+    gradient = torch.func.grad(lambda x: fastmax.scaled_dot_product_attention(x, **arguments).sum())
+    torch._dynamo.reset()
+    for function in (gradient, torch.compile(gradient, backend="eager")):
+        check(lambda: function(X), ValueError, text)
+
+
 def moved(x):
     if isinstance(x, FastmaxState):
         return x.to("meta")
