@@ -32,10 +32,11 @@ at::Tensor standing_out(const at::Tensor& q, const at::Tensor& k, const at::Tens
 }  // namespace
 
 at::Tensor informer_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                              const at::Tensor& key_weight, std::uint64_t seed, double factor) {
+                              const at::Tensor& key_weight, std::uint64_t seed, double factor,
+                              std::int64_t least) {
   const std::int64_t B = q.size(0), H = q.size(1), N = q.size(2), D = q.size(3), E = v.size(3);
   const auto asked = static_cast<std::int64_t>(std::ceil(factor * std::log(double(N))));
-  const std::int64_t u = std::clamp<std::int64_t>(asked, 1, N);
+  const std::int64_t u = std::min(std::max(asked, least), N);
   const at::Tensor rows = standing_out(q, k, key_weight, u, seed).unsqueeze(-1);
   std::optional<at::Tensor> mask;
   at::Tensor mean = v.mean({2}, /*keepdim=*/true);

@@ -4,11 +4,12 @@
 
 namespace fastmax::app {
 namespace {
-constexpr std::int64_t kFeatures =
-    128;  // of Performer: rp_dim of the harness of recipes/paper (Skyformer's src/config.py)
-}
+// Of the harness of recipes/paper (Skyformer's src/config.py): rp_dim of Performer, in_nb_features of Informer.
+constexpr std::int64_t kFeatures = 128, kInformer = 128;
+constexpr std::int64_t kShortestOfHarness = 1024;
+}  // namespace
 
-Rival make_rival(const std::string& name, std::int64_t D, bool causal) {
+Rival make_rival(const std::string& name, std::int64_t D, bool causal, std::int64_t length) {
   using at::Tensor;
   require_name("attention", rival_names(), name);
   if (name == "linear") {
@@ -26,8 +27,11 @@ Rival make_rival(const std::string& name, std::int64_t D, bool causal) {
       return reformer_attention(q, v, weight, seed, {.causal = causal});
     };
   }
-  return [](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& weight,
-            std::uint64_t seed) { return informer_attention(q, k, v, weight, seed); };
+  const std::int64_t least = length >= kShortestOfHarness ? kInformer : 1;
+  return [=](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& weight,
+             std::uint64_t seed) {
+    return informer_attention(q, k, v, weight, seed, /*factor=*/5, least);
+  };
 }
 
 }  // namespace fastmax::app

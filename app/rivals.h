@@ -21,8 +21,9 @@ using Rival = std::function<at::Tensor(const at::Tensor&, const at::Tensor&, con
                                        const at::Tensor&, std::uint64_t)>;
 
 /// One of rival_names(), with the constants of its paper or of its harness. Informer has no causal form: which queries stand
-/// out is decided by all of them.
-Rival make_rival(const std::string& name, std::int64_t D, bool causal);
+/// out is decided by all of them. `length` is that of the longest sequence: at those of the harness, 1024 and more, Informer
+/// has the harness's 128 queries and keys.
+Rival make_rival(const std::string& name, std::int64_t D, bool causal, std::int64_t length = 0);
 
 /// out_i = sum_j w_j (a_i . b_j) v_j / sum_j w_j (a_i . b_j) in linear time; a, b [B, H, N, F] >= 0.
 /// Causal: over j <= i, `chunk` tokens at a time.
@@ -52,9 +53,10 @@ at::Tensor reformer_attention(const at::Tensor& q, const at::Tensor& v,
                               const at::Tensor& key_weight, std::uint64_t seed,
                               const ReformerOptions& options);
 
-/// Zhou et al. 2021: ceil(factor ln N) keys are sampled to find the ceil(factor ln N) queries that attend; the factor is
-/// their choice.
+/// Zhou et al. 2021: ceil(factor ln N) keys are sampled to find the ceil(factor ln N) queries that attend, but at least
+/// `least` of each; the factor is their choice.
 at::Tensor informer_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                              const at::Tensor& key_weight, std::uint64_t seed, double factor = 5);
+                              const at::Tensor& key_weight, std::uint64_t seed, double factor = 5,
+                              std::int64_t least = 1);
 
 }  // namespace fastmax::app
