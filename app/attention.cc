@@ -15,10 +15,12 @@ Attention::Attention(const ModelConfig& config)
       D_(config.head_size()),
       dropout_(config.attention_dropout) {
   const bool rotary = config.positions == "rotary";
-  if (rotary) rotation_.emplace(config.length, D_);
+  if (rotary) rotation_.emplace(config.places(), D_);
   options_.causal = config.causal();
   if (order_ == 0) {
-    if (config.attention != "softmax") rival_ = make_rival(config.attention, D_, config.causal());
+    if (config.attention != "linear") score_scale_ = resolve_scale(config.scale, 0, D_);
+    if (config.attention != "softmax")
+      rival_ = make_rival(config.attention, D_, config.causal(), config.length);
     return;
   }
 
@@ -57,6 +59,8 @@ Heads Attention::prepare(const Heads& heads, std::int64_t first) const {
     q = (*rotation_)(q, first);
     k = (*rotation_)(k, first);
   }
+  // A rival's own scale is 1 / sqrt(D).
+  if (rival_ && score_scale_) q = q * (*score_scale_ * std::sqrt(static_cast<double>(D_)));
   if (heads.factor.defined()) {
     const at::Tensor factor =
         largest_factor_ ? heads.factor.clamp(-*largest_factor_, *largest_factor_) : heads.factor;
@@ -76,7 +80,7 @@ at::Tensor Attention::operator()(const Heads& heads, const at::Tensor& key_weigh
   } else if (order_ == 0) {
     std::optional<at::Tensor> mask;
     if (key_weight.defined()) mask = (key_weight > 0).view({B, 1, 1, N});
-    o = at::scaled_dot_product_attention(q, k, v, mask, dropout, options_.causal);
+    o = at::scaled_dot_product_attention(q, k, v, mask, dropout, options_.causal, score_scale_);
   } else {
     torch_ops::AttentionOptions options = options_;
     options.dropout_p = dropout;
@@ -94,7 +98,8 @@ at::Tensor Attention::softmax_weights(const at::Tensor& q, const at::Tensor& k,
   at::Tensor seen = at::ones({N, N}, at::kBool);
   if (options_.causal) seen = seen.tril();
   if (key_weight.defined()) seen = seen & (key_weight > 0).view({B, 1, 1, N});
-  const at::Tensor s = at::matmul(q, k.transpose(-2, -1)) / std::sqrt(static_cast<double>(D_));
+  const double scale = score_scale_.value_or(1 / std::sqrt(static_cast<double>(D_)));
+  const at::Tensor s = at::matmul(q, k.transpose(-2, -1)) * scale;
   return at::softmax(s.masked_fill(~seen, -std::numeric_limits<double>::infinity()), -1);
 }
 

@@ -1,8 +1,8 @@
 // The attention of one layer, between its projections: the same steps for softmax and for Fastmax.
 //
-//   softmax   weights exp(r q.k / sqrt(D))
+//   softmax   weights exp(r lambda q.k), lambda = 1 / sqrt(D) unless said otherwise
 //   fastmaxP  weights f_P(r lambda q^.k^), x^ the normalised x
-//   linear, performer, reformer, informer: rivals.h
+//   linear, performer, reformer, informer: rivals.h; all but linear, which has no score, with softmax's lambda
 //
 // r is 1, or learnt for each head; q and k are turned first where positions are rotary. Padding has
 // key weight 0.
@@ -55,6 +55,7 @@ class Attention {
   torch_ops::AttentionOptions options_;
   std::optional<Normalize> normalize_here_;  // what the kernel leaves to normalise()
   std::optional<double> largest_factor_;     // beyond it a weight of odd order could be negative
+  std::optional<double> score_scale_;        // lambda of softmax and of rivals; none: 1 / sqrt(D)
   std::optional<Rotation> rotation_;
   Rival rival_;  // empty: softmax or Fastmax
 };

@@ -69,7 +69,7 @@ std::vector<AttentionMap> attention_maps(const Model& model, const Batch& sequen
   for (const std::int64_t l : layers) {
     Watched watched{.layer = l};
     model.watch(t.tokens, t.key_weight, watched);
-    const at::Tensor weights = model.attention().weights(watched.heads, t.key_weight);
+    const at::Tensor weights = model.attention().weights(watched.heads, watched.key_weight);
     for (const std::int64_t h : heads) all.push_back({l, h, weights[0][h].contiguous()});
   }
   return all;

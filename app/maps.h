@@ -15,7 +15,7 @@ namespace fastmax::app {
 /// What the attention of one head applied: o_n = sum_m weights[n][m] v_m.
 struct AttentionMap {
   std::int64_t layer = 0, head = 0;
-  at::Tensor weights;  ///< [N, N] float32
+  at::Tensor weights;  ///< [N, N] float32; a class token is row and column 0
 };
 
 /// Sequence `index` of a part, alone and without padding. Sequences are counted in the order of an evaluation, short ones first

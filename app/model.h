@@ -8,6 +8,16 @@
 //                    of pairs with means a and b: W_c relu(W_h [a, b, a b, a - b])
 //   language model:  W_c norm(x_n)
 //
+// With a class token, x has a learnt row in front of the tokens, and the classifier is W_c norm(x_0), of pairs
+// W_c [a, b, a b, a - b].
+//
+// The block of the paper's authors (their transformer/model.py) has no biases in W_qkv, and its MLP adds to x as it was before
+// the attention:
+//
+//   y = x + dropout(W_o attention(W_qkv h));  x += dropout(W_2 gelu(W_1 norm(y)))
+//
+// Their model drops nothing else, and begins with every matrix drawn uniformly within sqrt(6 / (inputs + outputs)).
+//
 // Padding costs nothing but time: a key's weight is 1 for a token and 0 for padding (softmax gets a
 // mask), the convolution sees zeros there, and the mean runs over tokens only, so a padded batch
 // gives each sequence the numbers it has alone.
@@ -39,7 +49,8 @@ struct Past {
 struct Watched {
   std::int64_t layer = 0;  ///< which is asked for, 0 .. layers - 1
   Heads heads = {};
-  at::Tensor o = {};  ///< [B, N, H D]
+  at::Tensor key_weight = {};  ///< [B, N], of a class token too; undefined where nothing is padded
+  at::Tensor o = {};           ///< [B, N, H D]
 };
 
 class Model {
@@ -81,13 +92,14 @@ class Model {
                  Past::Layer* past) const;
   Heads project(const Layer& layer, const at::Tensor& h) const;
   at::Tensor norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) const;
-  at::Tensor read(const at::Tensor& tokens, const at::Tensor& key_weight, bool training, Past* past,
-                  Watched* watched = nullptr) const;
+  at::Tensor with_class_token(const at::Tensor& key_weight) const;
+  at::Tensor read(const at::Tensor& tokens, const at::Tensor& token_weight, bool training,
+                  Past* past, Watched* watched = nullptr) const;
   at::Tensor pool(const at::Tensor& x, const at::Tensor& key_weight) const;
 
   ModelConfig config_;
   Attention attention_;
-  at::Tensor token_, token_bias_, position_, norm_weight_, norm_bias_;
+  at::Tensor token_, token_bias_, class_token_, position_, norm_weight_, norm_bias_;
   at::Tensor hidden_weight_, hidden_bias_, head_weight_, head_bias_;
   std::vector<Layer> layers_;
   std::vector<std::pair<std::string, at::Tensor>> parameters_;

@@ -12,7 +12,7 @@ struct ModelConfig {
   std::string attention = "fastmax2";
   std::int64_t layers = 2, heads = 2, dim = 64, mlp = 128;
   double dropout = 0;  ///< of what joins the residual stream
-  /// Fastmax's: "default", "1/sqrt(D)", "1/D" or a number. Softmax keeps 1/sqrt(D).
+  /// Of the score, of every attention but linear: "default", "1/sqrt(D)", "1/D" or a number.
   std::string scale = "default";
   std::string normalize =
       "standardize";             ///< Fastmax's q^ and k^; softmax takes q and k as they are
@@ -26,8 +26,12 @@ struct ModelConfig {
   std::int64_t length = 1024;         ///< the longest sequence: size of the position table
   std::int64_t classes = 0;           ///< 0: a causal language model over the vocabulary
   bool pairs = false;                 ///< an answer is about two sequences that follow each other
-  bool pool_padded = false;  ///< the mean divides by `length`, as if padded (the paper's harness)
+  bool pool_padded = false;    ///< the mean divides by `length`, as if padded (the paper's harness)
+  bool class_token = false;    ///< a learnt token in front is classified, in place of a mean
+  bool authors_block = false;  ///< the block of the paper's authors (model.h)
 
+  /// Tokens that attention sees of the longest sequence.
+  std::int64_t places() const { return length + (class_token ? 1 : 0); }
   std::int64_t head_size() const { return dim / heads; }
   bool causal() const { return classes == 0; }
 };
@@ -38,8 +42,8 @@ int fastmax_order(const std::string& attention);
 /// The core's value of a name.
 Normalize parse_normalize(const std::string& name);
 
-/// What `scale` means for Fastmax of order p at head size D; none: the core's default. A word never
-/// asks for more than the scale up to which no weight can be negative, a number may.
+/// What `scale` means for Fastmax of order p at head size D; none: the core's default, of softmax (p = 0) 1/sqrt(D). A word
+/// never asks for more than the scale up to which no weight can be negative, a number may.
 std::optional<double> resolve_scale(const std::string& scale, int p, std::int64_t D,
                                     Normalize normalize = Normalize::kStandardize);
 

@@ -37,7 +37,7 @@ AdamW::AdamW(const Named& parameters, const AdamWConfig& config,
   }
 }
 
-double AdamW::step(double learning_rate) {
+double AdamW::step(double learning_rate, std::optional<double> beta1) {
   const c10::AutoGradMode no_gradient(false);
   std::vector<at::Tensor> gradients;
   for (at::Tensor& weight : weights_) {
@@ -54,8 +54,8 @@ double AdamW::step(double learning_rate) {
   for (const Group& group : groups_) {
     const auto of = [&](const std::vector<at::Tensor>& all) { return pick(all, group.members); };
     at::_fused_adamw_(of(weights_), of(gradients), of(first_), of(second_), {}, of(steps_),
-                      group.rate * learning_rate, config_.beta1, config_.beta2, group.weight_decay,
-                      config_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
+                      group.rate * learning_rate, beta1.value_or(config_.beta1), config_.beta2,
+                      group.weight_decay, config_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
   }
   for (at::Tensor& weight : weights_) weight.mutable_grad().reset();
   return norm;

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,9 +27,9 @@ class AdamW {
   AdamW(const Named& parameters, const AdamWConfig& config,
         const std::map<std::string, double>& rates = {});
 
-  /// One update from the gradients the weights hold, which are then cleared. Returns the gradient's
-  /// norm before clipping.
-  double step(double learning_rate);
+  /// One update from the gradients the weights hold, which are then cleared; by the config's beta1 or another. Returns the
+  /// gradient's norm before clipping.
+  double step(double learning_rate, std::optional<double> beta1 = std::nullopt);
 
   /// Moments by name ("first.NAME", "second.NAME") and the step count: save and restore in place.
   Named state() const;

@@ -18,16 +18,19 @@ struct Recipe {
     std::int64_t p = 0;  ///< only to be read: attention = "fastmax" and p = 3 become "fastmax3"
     std::int64_t layers = 2, heads = 2, dim = 64, mlp = 128;
     double dropout = 0;  ///< after the embedding, attention and MLP, and inside the MLP
-    std::string scale =
-        "default";  ///< of Fastmax's score: "default", "1/sqrt(D)", "1/D" or a number
+    /// Of the score: "default", "1/sqrt(D)", "1/D" or a number. By a word, Fastmax of odd order takes at most the scale up
+    /// to which no weight can be negative.
+    std::string scale = "default";
     bool scale_learnable = false;           ///< times a learnt factor per head
     std::string normalize = "standardize";  ///< "standardize", "l2", "none", "max_norm": Fastmax's
     double attention_dropout = 0;           ///< Fastmax drops by the mode, softmax its weights
     std::string attention_dropout_mode = "quadratic";  ///< "quadratic", "standard" or "token"
     std::int64_t convolution = 0;       ///< width of the convolution before q, k and v; 0: none
     std::string positions = "learned";  ///< "learned", "sinusoidal", "rotary" or "none"
-    std::string pool =
-        "tokens";  ///< the mean over real tokens, or "padded": divided by data.length
+    std::string block = "usual";        ///< or "authors": that of the paper's authors (model.h)
+    /// Of classifiers: "tokens", the mean over real ones; "padded", their sum over data.length; or "class", a learnt token in
+    /// front, which one layer classifies.
+    std::string pool = "tokens";
   } model;
 
   struct TrainKeys {
@@ -36,9 +39,14 @@ struct Recipe {
     std::int64_t warmup = 100;  ///< steps of linear rise ...
     double warmup_from = 0;     ///< ... from this fraction of learning_rate
     double decay_to = 0.1;      ///< linear fall to this fraction of it at the last step
-    double beta1 = 0.9, beta2 = 0.98, epsilon = 1e-8, weight_decay = 0.01;
-    double clip = 1;                     ///< largest gradient norm; 0: no limit
-    double clip_value = 0;               ///< largest gradient entry; 0: no limit
+    double beta1 = 0.9;
+    double beta1_peak =
+        0;  ///< beta1 where the learning rate is highest, in straight lines; 0: the same
+    double beta2 = 0.98, epsilon = 1e-8, weight_decay = 0.01;
+    double clip = 1;              ///< largest gradient norm; 0: no limit
+    double clip_value = 0;        ///< largest gradient entry; 0: no limit
+    bool group_by_length = true;  ///< listops, text: batches of similar lengths
+    double best_from = 0;  ///< the best weights are of steps after this fraction, 1: the last
     std::int64_t evaluate_every = 100;   ///< 0: at the end only
     std::int64_t evaluate_examples = 0;  ///< of the validation part, during training; 0: all
     std::int64_t log_every = 10;
@@ -51,11 +59,14 @@ struct Recipe {
     /// listops: "lra" (501-1999 tokens) or "short" (9-64); pathfinder: "hard", "inter" or "easy". "": the Arena's.
     std::string variant;
     std::int64_t length = 0;  ///< tokens a sequence; 0: what suits the task
+    std::int64_t cut = 0;     ///< text, retrieval: bytes that are read of each; 0: data.length
     std::int64_t
         pairs = 0,
         keys = 0;  ///< mqar: keys with a value in a sequence, and different keys; 0: 8 and 128
     std::int64_t patch = 1;         ///< images: a token is a square of so many pixels each way
     bool mask_zero_pixels = false;  ///< images: black pixels get no weight, as if padding
+
+    std::int64_t longest() const { return cut > 0 ? cut : length; }
   } data;
 };
 

@@ -36,6 +36,14 @@ std::optional<Contradiction> contradicting_data(const Recipe& recipe) {
                              ", whose sequences are made while it trains, got \"", d.path, "\"")}};
     }
   }
+  const bool reads_bytes = recipe.task == "text" || recipe.task == "retrieval";
+  if (const std::int64_t most = reads_bytes ? d.length : 0; d.cut > most) {
+    return {{"data.cut", reads_bytes
+                             ? text("expected at most data.length = ", most, ", got ", d.cut)
+                             : text("expected 0 for another task than text and retrieval, "
+                                    "got ",
+                                    d.cut)}};
+  }
   const std::vector<std::string> variants = variants_of(recipe.task);
   if (std::find(variants.begin(), variants.end(), d.variant) == variants.end()) {
     return {
@@ -88,6 +96,11 @@ std::optional<Contradiction> contradiction(const Recipe& recipe) {
     return {{"model.normalize",
              "expected standardize, l2 or none for a language model, got \"max_norm\": the largest "
              "norm of a sequence tells of tokens to come"}};
+  }
+  if (m.pool == "class" && task_shape(recipe).classes == 0) {
+    return {{"model.pool",
+             "expected tokens or padded for a language model, which classifies no sequence, got "
+             "\"class\""}};
   }
   if (m.attention == "informer" && task_shape(recipe).classes == 0) {
     return {{"model.attention",

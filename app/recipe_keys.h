@@ -45,7 +45,8 @@ void for_each_key(R& r, Visit&& key) {
       OneOf{{"quadratic", "standard", "token"}});
   key("model.convolution", r.model.convolution, Range{0, 1024});
   key("model.positions", r.model.positions, OneOf{{"learned", "sinusoidal", "rotary", "none"}});
-  key("model.pool", r.model.pool, OneOf{{"tokens", "padded"}});
+  key("model.block", r.model.block, OneOf{{"usual", "authors"}});
+  key("model.pool", r.model.pool, OneOf{{"tokens", "padded", "class"}});
   key("train.steps", r.train.steps, count);
   key("train.batch", r.train.batch, Range{1, 1e6});
   key("train.learning_rate", r.train.learning_rate, Range{0, 1e3});
@@ -53,11 +54,14 @@ void for_each_key(R& r, Visit&& key) {
   key("train.warmup_from", r.train.warmup_from, fraction);
   key("train.decay_to", r.train.decay_to, fraction);
   key("train.beta1", r.train.beta1, Range{0, 0.999999});
+  key("train.beta1_peak", r.train.beta1_peak, Range{0, 0.999999});
   key("train.beta2", r.train.beta2, Range{0, 0.999999});
   key("train.epsilon", r.train.epsilon, Range{1e-30, 1});
   key("train.weight_decay", r.train.weight_decay, Range{0, 1e3});
   key("train.clip", r.train.clip, Range{0, 1e9});
   key("train.clip_value", r.train.clip_value, Range{0, 1e9});
+  key("train.group_by_length", r.train.group_by_length, Flag{});
+  key("train.best_from", r.train.best_from, fraction);
   key("train.evaluate_every", r.train.evaluate_every, counter);
   key("train.evaluate_examples", r.train.evaluate_examples, counter);
   key("train.log_every", r.train.log_every, count);
@@ -66,6 +70,7 @@ void for_each_key(R& r, Visit&& key) {
   key("data.path", r.data.path, Text{});
   key("data.variant", r.data.variant, OneOf{{"lra", "short", "hard", "inter", "easy"}});
   key("data.length", r.data.length, Range{0, 1 << 24});
+  key("data.cut", r.data.cut, Range{0, 1 << 24});
   key("data.pairs", r.data.pairs, Range{0, 1 << 20});
   key("data.keys", r.data.keys, Range{0, 1 << 20});
   key("data.patch", r.data.patch, Range{1, 1024});

@@ -163,7 +163,7 @@ std::string papers_name(const Papers& papers) {
 
 std::unique_ptr<Task> load_retrieval(const Recipe& recipe) {
   const fs::path folder = require_data(recipe);
-  Papers papers = read_papers(folder, recipe.data.length);
+  Papers papers = read_papers(folder, recipe.data.longest());
   const std::size_t batch = static_cast<std::size_t>(recipe.train.batch);
   if (papers.parts[0].size() < batch || papers.parts[1].empty() || papers.parts[2].empty()) {
     throw UsageError(text("expected at least train.batch = ", batch,

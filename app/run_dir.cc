@@ -91,7 +91,9 @@ ModelConfig model_config(const Recipe& recipe) {
           .length = recipe.data.length,
           .classes = shape.classes,
           .pairs = shape.pairs,
-          .pool_padded = recipe.model.pool == "padded"};
+          .pool_padded = recipe.model.pool == "padded",
+          .class_token = recipe.model.pool == "class",
+          .authors_block = recipe.model.block == "authors"};
 }
 
 Trained load_run(const std::filesystem::path& path) {

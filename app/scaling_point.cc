@@ -21,7 +21,7 @@ using Json = nlohmann::ordered_json;
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ModelConfig, attention, layers, heads, dim, mlp, dropout, scale,
                                    normalize, attention_dropout, attention_dropout_mode,
                                    scale_learnable, convolution, positions, vocabulary, length,
-                                   classes, pool_padded)
+                                   classes, pool_padded, class_token, authors_block)
 
 namespace {
 

@@ -24,6 +24,7 @@ void sort_by_length(const Examples& examples, std::span<std::int64_t> order) {
 SequenceTask::SequenceTask(const Recipe& recipe, Parts parts, TokenForm form, Accuracies baselines)
     : seed_(static_cast<std::uint64_t>(recipe.seed)),
       batch_(recipe.train.batch),
+      group_by_length_(recipe.train.group_by_length),
       parts_(std::move(parts)),
       form_(form),
       baselines_(std::move(baselines)) {}
@@ -61,7 +62,7 @@ void SequenceTask::order_epoch(std::int64_t epoch) {
   random.shuffle(order_);
   const std::int64_t whole =
       parts_.train.size() / batch_ * batch_;  // what is left over waits an epoch
-  for (std::int64_t first = 0; first < whole; first += kGroup * batch_) {
+  for (std::int64_t first = 0; group_by_length_ && first < whole; first += kGroup * batch_) {
     const std::int64_t count = std::min(kGroup * batch_, whole - first);
     sort_by_length(parts_.train, std::span(order_).subspan(first, count));
   }

@@ -37,6 +37,7 @@ class SequenceTask : public Task {
 
   std::uint64_t seed_;
   std::int64_t batch_;
+  bool group_by_length_;
   Parts parts_;
   TokenForm form_;
   Accuracies baselines_;

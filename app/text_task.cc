@@ -65,7 +65,7 @@ Parts read_imdb(const fs::path& folder, std::int64_t longest) {
 
 std::unique_ptr<Task> load_text(const Recipe& recipe) {
   const fs::path folder = require_data(recipe);
-  Parts parts = read_imdb(folder, recipe.data.length);
+  Parts parts = read_imdb(folder, recipe.data.longest());
   require_examples(parts, recipe, folder);
   const double commonest = majority(parts);
   return std::make_unique<SequenceTask>(recipe, std::move(parts), TokenForm{.first = 1},

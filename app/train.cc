@@ -108,7 +108,7 @@ class Run {
     const at::Tensor logits = model_.forward(batch.tokens, batch.key_weight, /*training=*/true);
     const at::Tensor loss = cross_entropy(logits, batch.targets);
     loss.backward();
-    optimiser_.step(learning_rate(recipe_.train, state_.step));
+    optimiser_.step(learning_rate(recipe_.train, state_.step), beta1(recipe_.train, state_.step));
     const double value = loss.item<double>();
     if (profile_) profile_->end();
     ++state_.step;
@@ -173,7 +173,9 @@ class Run {
                             ? score.accuracy > best.accuracy ||
                                   (score.accuracy == best.accuracy && score.loss < best.loss)
                             : score.loss < best.loss;
-    if (best.step != 0 && !better) return;
+    const double from = recipe_.train.best_from * static_cast<double>(recipe_.train.steps);
+    const bool counts = static_cast<double>(best.step) > from;  // else the newest are kept
+    if (counts && !better) return;
     best = {state_.step, score.loss, score.accuracy};
     save_weights(dir_.weights(), model_, state_.step);
   }
@@ -251,6 +253,14 @@ double learning_rate(const Recipe::TrainKeys& keys, std::int64_t step) {
   }
   const double fall = std::max<double>(1, static_cast<double>(keys.steps - 1 - keys.warmup));
   return keys.learning_rate * (1 - (1 - keys.decay_to) * (s - warmup) / fall);
+}
+
+double beta1(const Recipe::TrainKeys& keys, std::int64_t step) {
+  if (keys.beta1_peak == 0) return keys.beta1;
+  const std::int64_t peak = std::max<std::int64_t>(keys.warmup - 1, 0);
+  const double length = static_cast<double>(step < peak ? peak : keys.steps - 1 - peak);
+  const double away = std::abs(static_cast<double>(step - peak)) / std::max(1.0, length);
+  return keys.beta1_peak + (keys.beta1 - keys.beta1_peak) * away;
 }
 
 nlohmann::ordered_json train(Recipe recipe, const fs::path& folder, bool resume,

@@ -23,4 +23,7 @@ nlohmann::ordered_json train(Recipe recipe, const std::filesystem::path& folder,
 /// The learning rate of step 0, 1, ..: a linear rise over `warmup` steps, then a linear fall.
 double learning_rate(const Recipe::TrainKeys& keys, std::int64_t step);
 
+/// Adam's beta1 of step 0, 1, ..: to beta1_peak at the last step of the warm-up and back, in straight lines.
+double beta1(const Recipe::TrainKeys& keys, std::int64_t step);
+
 }  // namespace fastmax::app

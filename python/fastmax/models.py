@@ -33,8 +33,9 @@ _WORDS = {
     "attention": ("softmax", "fastmax1", "fastmax2", "fastmax3", "fastmax4"),
     "normalize": ("standardize", "l2", "none", "max_norm"),
     "attention_dropout_mode": ("quadratic", "standard", "token"),
+    "block": ("usual", "authors"),
     "positions": ("learned", "sinusoidal", "rotary", "none"),
-    "pool": ("tokens", "padded"),
+    "pool": ("tokens", "padded", "class"),
 }
 
 
@@ -48,14 +49,15 @@ class Config:
     dim: int = 64
     mlp: int = 128
     dropout: float = 0.0  # of what joins the residual stream
-    scale: str = "default"  # "default", "1/sqrt(D)", "1/D" or a number; softmax keeps 1/sqrt(D)
+    scale: str = "default"  # "default", "1/sqrt(D)", "1/D" or a number
     scale_learnable: bool = False  # a factor per head on the scale
     normalize: str = "standardize"
     attention_dropout: float = 0.0
     attention_dropout_mode: str = "quadratic"
     convolution: int = 0  # tokens that mix before q, k and v are formed
     positions: str = "learned"  # "learned", "sinusoidal", "rotary" or "none"
-    pool: str = "tokens"  # of a classifier: the mean over tokens, or "padded": their sum over `length`
+    block: str = "usual"  # or "authors": q, k, v without biases, an MLP that adds to the block's input, less dropout
+    pool: str = "tokens"  # of a classifier: the mean over tokens; "padded": their sum over `length`; "class": a token of its own
     vocabulary: int = 256
     values: int = 0  # > 0: a token is so many numbers, such as the pixels of a patch, not an id
     length: int = 1024  # the longest sequence
@@ -79,6 +81,7 @@ class Config:
             good = False
         need(good, "scale 'default', '1/sqrt(D)', '1/D' or a number > 0", repr(self.scale))
         need(not self.pairs or self.classes > 0, "classes > 0 with pairs", self.classes)
+        need(self.pool != "class" or self.classes > 0, "classes > 0 with pool 'class'", self.classes)
         need(self.dim % self.heads == 0, f"dim a multiple of heads = {self.heads}", self.dim)
         even = self.positions != "rotary" or self.head_size % 2 == 0
         need(even, "an even head size dim / heads for rotary positions", self.head_size)
@@ -95,6 +98,11 @@ class Config:
     def order(self) -> int:
         """p of Fastmax, 0 for softmax."""
         return 0 if self.attention == "softmax" else int(self.attention[-1])
+
+    @property
+    def places(self) -> int:
+        """Tokens that attention sees of the longest sequence."""
+        return self.length + (self.pool == "class")
 
     def scale_value(self) -> float | None:
         """A word never asks for more than the scale up to which no weight can be negative; a number may."""
@@ -129,9 +137,10 @@ class Attention:
         self.largest_factor = None  # beyond it a weight of odd order could be negative
         self.dropout = config.attention_dropout
         self.options: dict[str, Any] = {}
-        if self.order == 0:
-            return
         p, normalize, scale = self.order, config.normalize, config.scale_value()
+        if p == 0:
+            self.options = {"scale": scale}
+            return
         bounded = p % 2 == 0 or normalize != "none"
         safe = ft.default_scale(p, config.head_size, normalize) if bounded else 0.0
         # The kernel normalises as it reads, but r and the turn have their place between that and the product.
@@ -158,7 +167,7 @@ class Attention:
             o = step(q[:, :, 0], k[:, :, 0], v[:, :, 0], state)[:, :, None]
         elif self.order == 0:
             mask = None if key_weight is None else (key_weight > 0)[:, None, None]
-            o = F.scaled_dot_product_attention(q, k, v, mask, rate, self.causal)
+            o = F.scaled_dot_product_attention(q, k, v, mask, rate, self.causal, **self.options)
         else:
             o = scaled_dot_product_attention(
                 q, k, v, dropout_p=rate, is_causal=self.causal, key_weight=key_weight, initial_state=state,
@@ -174,15 +183,18 @@ class Attention:
 
 
 class Layer(nn.Module):
-    """x += W_o attention(W_qkv h), h = norm(x) and its convolution; x += W_2 gelu(W_1 norm(x))."""
+    """x += W_o attention(W_qkv h), h = norm(x) and its convolution; x += W_2 gelu(W_1 norm(x)).
+
+    The authors' block adds the MLP to x as it was before the attention, and drops only what attention and MLP give.
+    """
 
     def __init__(self, config: Config):
         super().__init__()
-        self.config, self.attention = config, Attention(config)
+        self.config, self.attention, self.theirs = config, Attention(config), config.block == "authors"
         self.norm1 = nn.LayerNorm(config.dim)
         if config.convolution > 0:
             self.convolution = nn.Conv1d(config.dim, config.dim, config.convolution, groups=config.dim, bias=False)
-        self.qkv = nn.Linear(config.dim, 3 * config.dim)
+        self.qkv = nn.Linear(config.dim, 3 * config.dim, bias=not self.theirs)
         if config.scale_learnable:
             self.scale_factor = nn.Parameter(torch.ones(config.heads))
         self.out = nn.Linear(config.dim, config.dim)
@@ -218,9 +230,10 @@ class Layer(nn.Module):
         q, k, v = self.qkv(h).unflatten(-1, (3, *heads)).unbind(2)
         factor = self.scale_factor if self.config.scale_learnable else None
         o, state = self.attention(q, k, v, factor, key_weight, first, state, self.training)
-        x = x + self._dropped(self.out(o))
-        inner = F.gelu(self.mlp1(self.norm2(x)))
-        return x + self._dropped(self.mlp2(self._dropped(inner))), state
+        y = x + self._dropped(self.out(o))
+        inner = F.gelu(self.mlp1(self.norm2(y)))
+        inner = inner if self.theirs else self._dropped(inner)
+        return (x if self.theirs else y) + self._dropped(self.mlp2(inner)), state
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.config.dropout, self.training)
@@ -237,31 +250,59 @@ class Transformer(nn.Module):
         else:
             self.token = nn.Embedding(config.vocabulary, config.dim)
             nn.init.normal_(self.token.weight, std=_EMBEDDING_SPREAD)
+        if config.pool == "class":
+            self.class_token = nn.Parameter(torch.randn(config.dim))
         if config.positions == "learned":
-            self.position = nn.Embedding(config.length, config.dim)
+            self.position = nn.Embedding(config.places, config.dim)
             nn.init.normal_(self.position.weight, std=_EMBEDDING_SPREAD)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
-        if config.classes > 0:
-            self.hidden = nn.Linear((4 if config.pairs else 1) * config.dim, _HIDDEN)
-        self.head = nn.Linear(_HIDDEN if config.classes else config.dim, config.classes or config.vocabulary)
+        width = (4 if config.pairs else 1) * config.dim
+        if config.classes > 0 and config.pool != "class":
+            self.hidden = nn.Linear(width, _HIDDEN)
+            width = _HIDDEN
+        self.head = nn.Linear(width, config.classes or config.vocabulary)
+        if config.block == "authors":
+            self._begin_as_theirs()
 
     def forward(self, tokens: Tensor, key_weight: Tensor | None = None) -> Tensor:
         """tokens [B, N], or [B, N, values], -> logits [B, N, vocabulary], or [B, classes], or [B / 2, classes] of pairs.
         key_weight [B, N]: 0 where there is padding."""
-        x = F.dropout(self._embedded(tokens, 0), self.config.dropout, self.training)
+        x = self._embedded(tokens, 0)
+        if self.config.pool == "class" and key_weight is not None:  # the class token is never padding
+            key_weight = F.pad(key_weight, (1, 0), value=1.0)
+        if self.config.block != "authors":
+            x = F.dropout(x, self.config.dropout, self.training)
         for layer in self.layers:
             x = layer(x, key_weight)
         x = self.norm(x)
         if self.config.classes > 0:
-            weight = x.new_ones(x.shape[:2]) if key_weight is None else key_weight
-            total = weight.sum(1, keepdim=True) if self.config.pool == "tokens" else self.config.length
-            x = (weight[:, None] @ x).squeeze(1) / total
+            x = self._pooled(x, key_weight)
             if self.config.pairs:
                 a, b = x.unflatten(0, (-1, 2)).unbind(1)
                 x = torch.cat([a, b, a * b, a - b], -1)
-            x = F.relu(self.hidden(x))
+            if self.config.pool != "class":
+                x = F.relu(self.hidden(x))
         return self.head(x)
+
+    def _pooled(self, x: Tensor, key_weight: Tensor | None) -> Tensor:
+        if self.config.pool == "class":
+            return x[:, 0]
+        weight = x.new_ones(x.shape[:2]) if key_weight is None else key_weight
+        total = weight.sum(1, keepdim=True) if self.config.pool == "tokens" else self.config.length
+        return (weight[:, None] @ x).squeeze(1) / total
+
+    @torch.no_grad()
+    def _begin_as_theirs(self) -> None:
+        """Every matrix uniform within sqrt(6 / (inputs + outputs)), those of q, k and v each by itself."""
+        for name, weight in self.named_parameters():
+            if name.endswith("qkv.weight"):
+                for part in weight.chunk(3):
+                    nn.init.xavier_uniform_(part)
+            elif name == "token.weight" and self.config.values > 0:  # theirs is a convolution: outputs are counted by place
+                nn.init.xavier_uniform_(weight.view(self.config.dim, 1, 1, self.config.values))
+            elif weight.dim() == 2:
+                nn.init.xavier_uniform_(weight)
 
     def empty_past(self, batch: int) -> Past:
         """Before the first token of `batch` sequences; of a language model with Fastmax."""
@@ -297,6 +338,9 @@ class Transformer(nn.Module):
         end = first + tokens.size(1)
         need(end <= self.config.length, f"at most length = {self.config.length} tokens", end)
         x = self.token(tokens)
+        if self.config.pool == "class":
+            x = torch.cat([self.class_token.expand(len(x), 1, -1), x], 1)
+            end += 1
         if self.config.positions == "learned":
             return x + self.position.weight[first:end]
         if self.config.positions == "sinusoidal":
@@ -331,15 +375,16 @@ def _config_of(recipe: Path, weights: dict[str, Tensor]) -> Config:
     known = {field.name for field in dataclasses.fields(Config)}
     unknown = [name for name in keys if name not in known]
     need(not unknown, f"model keys that this version knows in {recipe}", ", ".join(unknown))
-    if "hidden.weight" in weights:
+    if keys.get("pool") == "class" or "hidden.weight" in weights:
+        first = weights.get("hidden.weight", weights["head.weight"])
         keys["classes"] = len(weights["head.weight"])
-        keys["pairs"] = weights["hidden.weight"].size(1) == 4 * keys["dim"]
+        keys["pairs"] = first.size(1) == 4 * keys["dim"]
     if "token.bias" in weights:
         keys["values"] = weights["token.weight"].size(1)
     else:
         keys["vocabulary"] = len(weights["token.weight"])
     if "position.weight" in weights:
-        keys["length"] = len(weights["position.weight"])
+        keys["length"] = len(weights["position.weight"]) - (keys.get("pool") == "class")
     return Config(**keys)
 
 

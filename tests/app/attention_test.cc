@@ -45,7 +45,7 @@ at::Tensor by_hand(const ModelConfig& c, const Heads& heads) {
   if (heads.factor.defined()) s = s * heads.factor.to(at::kDouble).view({kH, 1, 1});
   at::Tensor f;
   if (p == 0) {
-    f = (s / std::sqrt(double(kD))).exp();
+    f = (s * (c.scale == "default" ? 1 / std::sqrt(double(kD)) : std::stod(c.scale))).exp();
   } else {
     const Normalize normalize = parse_normalize(c.normalize);
     s = s * (c.scale == "default" ? default_scale(p, kD, normalize) : std::stod(c.scale));
@@ -91,6 +91,40 @@ TEST(Attention, IsItsDefinition) {
         }
       }
     }
+  }
+}
+
+// Of a comparison, too: softmax and its rivals have the recipe's scale, but for linear, which has no score.
+TEST(Attention, ScaleIsEveryAttentions) {
+  const OneThread one_thread;
+  const auto of = [](const std::string& attention, const std::string& scale) {
+    return ModelConfig{.attention = attention,
+                       .heads = kH,
+                       .dim = kH * kD,
+                       .scale = scale,
+                       .length = kN,
+                       .classes = 10};
+  };
+  const Heads heads = some_heads();
+  const ModelConfig wide = of("softmax", "0.9");
+  const at::Tensor o = Attention(wide)(heads, {}, false);
+  EXPECT_LT((o - by_hand(wide, heads)).abs().max().item<double>(), 1e-5);
+  const at::Tensor mixed = at::matmul(Attention(wide).weights(heads, {}), heads.v.transpose(1, 2));
+  EXPECT_LT((mixed.transpose(1, 2).flatten(2) - o).abs().max().item<double>(), 1e-5);
+  Heads larger = some_heads();
+  larger.q = larger.q * (0.9 * std::sqrt(double(kD)));
+  for (const std::string& rival : rival_names()) {
+    const at::Tensor scaled = Attention(of(rival, "0.9"))(heads, {}, false);
+    const at::Tensor expected =
+        Attention(of(rival, "default"))(rival == "linear" ? heads : larger, {}, false);
+    EXPECT_TRUE(at::equal(scaled, expected)) << rival;
+    EXPECT_LT((Attention(of(rival, "1/sqrt(D)"))(heads, {}, false) -
+               Attention(of(rival, "default"))(heads, {}, false))
+                  .abs()
+                  .max()
+                  .item<double>(),
+              1e-5)
+        << rival;
   }
 }
 

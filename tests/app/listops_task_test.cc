@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -62,6 +63,18 @@ TEST_F(ListopsTaskTest, AnEpochShowsEveryExampleOnceWithLittlePadding) {
   EXPECT_EQ(seen.size(), 1000u);
   for (const auto& [sequence, count] : seen) EXPECT_EQ(count, 1);
   EXPECT_GT(static_cast<double>(real), 0.9 * static_cast<double>(all));
+}
+
+TEST_F(ListopsTaskTest, BatchesOfAnyLengthsWhereAskedFor) {
+  const auto task = load_task(recipe({"train.batch=40", "train.group_by_length=false"}));
+  std::map<std::vector<std::int64_t>, int> seen;
+  for (std::int64_t step = 0; step < 25; ++step) {
+    const Batch batch = task->train_batch(step);
+    const auto [least, most] = std::minmax_element(batch.lengths.begin(), batch.lengths.end());
+    EXPECT_GT(*most, 2 * *least) << step;  // 40 of 9 to 64 tokens
+    for (const auto& [sequence, count] : sequences(batch)) seen[sequence] += count;
+  }
+  EXPECT_EQ(seen.size(), 1000u);
 }
 
 TEST_F(ListopsTaskTest, BatchesAreFunctionsOfSeedAndStep) {

@@ -46,6 +46,7 @@ TEST(Maps, WeightsAreTheMatrixThatWasApplied) {
           config.convolution = 3;
           config.positions = "rotary";
           config.scale_learnable = fastmax_order(attention) > 0;
+          config.class_token = classes > 0;
         }
         const Model model = model_of(config);
         const Batch batch = some_tokens(/*mask_zero=*/classes > 0);
@@ -53,12 +54,16 @@ TEST(Maps, WeightsAreTheMatrixThatWasApplied) {
         ASSERT_EQ(t.key_weight.defined(), classes > 0);
         const auto maps = attention_maps(model, batch, -1, -1);
         ASSERT_EQ(maps.size(), 4u);
+        const std::int64_t N = model.config().places();  // with a class token, one more
+        ASSERT_EQ(N, kN + (variant && classes > 0));
         for (const AttentionMap& map : maps) {
           Watched watched{.layer = map.layer};
           model.watch(t.tokens, t.key_weight, watched);
           const at::Tensor v = watched.heads.v[0].select(1, map.head);
-          const at::Tensor o = watched.o[0].view({kN, 2, 32}).select(1, map.head);
-          EXPECT_LT((at::matmul(map.weights, v) - o).abs().max().item<double>(), 1e-5)
+          const at::Tensor o = watched.o[0].view({N, 2, 32}).select(1, map.head);
+          ASSERT_EQ(map.weights.sizes().vec(), (std::vector<std::int64_t>{N, N}));
+          const double error = (at::matmul(map.weights, v) - o).abs().max().item<double>();
+          EXPECT_LT(error, 2.5e-6 * v.abs().max().item<double>())
               << attention << " " << classes << " " << variant << " " << map.layer << map.head;
         }
       }

@@ -3,6 +3,7 @@
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 #include <string>
 #include <tuple>
@@ -55,6 +56,7 @@ const std::vector<Variant>& variants() {
        {.scale_learnable = true, .convolution = 4, .positions = "rotary"}},
       {"NowhereL2", {.normalize = "l2", .positions = "none"}},
       {"LearntScaleL2Rotary", {.normalize = "l2", .scale_learnable = true, .positions = "rotary"}},
+      {"Authors", {.authors_block = true}},
   };
   return all;
 }
@@ -90,9 +92,10 @@ at::Tensor logits_of(const Model& model, const Batch& batch) {
 
 TEST_P(EveryModel, PaddingChangesNothing) {
   const c10::AutoGradMode no_gradient(false);
-  for (const bool pool_padded : {false, true}) {
+  for (const std::string pool : {"tokens", "padded", "class"}) {
     ModelConfig config = classifier();
-    config.pool_padded = pool_padded;
+    config.pool_padded = pool == "padded";
+    config.class_token = pool == "class";
     const Model model(config, 1);
     const Padded padded;
     ASSERT_TRUE(to_tensors(padded.batch).key_weight.defined());
@@ -158,6 +161,100 @@ TEST(Model, WeightsFollowTheSeedAndNothingElse) {
   }
   EXPECT_FALSE(at::equal(a.parameters()[0].second, other.parameters()[0].second));
   EXPECT_NEAR(a.parameters()[0].second.std().item<double>(), 0.02, 0.002);
+}
+
+// The forward of the paper's authors (their transformer/model.py), step by step and in double: 49 patches of 16 numbers and a
+// class token in front of them.
+TEST(Model, AuthorsModelIsItsDefinition) {
+  const OneThread one_thread;
+  const c10::AutoGradMode no_gradient(false);
+  const ModelConfig config{.attention = "softmax",
+                           .layers = 3,
+                           .heads = 4,
+                           .dim = 24,
+                           .mlp = 48,
+                           .values = 16,
+                           .length = 49,
+                           .classes = 10,
+                           .class_token = true,
+                           .authors_block = true};
+  const Model model(config, 1);
+  std::map<std::string, at::Tensor> w;
+  for (const auto& [name, weight] : model.parameters()) w[name] = weight.to(at::kDouble);
+  EXPECT_EQ(w.count("layers.0.qkv.bias"), 0u);
+  EXPECT_EQ(w.count("hidden.weight"), 0u);
+  EXPECT_EQ(w.at("position.weight").size(0), 50);
+
+  at::manual_seed(2);
+  const at::Tensor patches = at::rand({3, 49, 16});
+  const auto linear = [&](const at::Tensor& x, const std::string& name) {
+    return at::matmul(x, w.at(name + ".weight").t()) + w.at(name + ".bias");
+  };
+  const auto norm = [&](const at::Tensor& x, const std::string& name) {
+    const at::Tensor centred = x - x.mean({-1}, true);
+    return centred / (centred.square().mean({-1}, true) + 1e-5).sqrt() * w.at(name + ".weight") +
+           w.at(name + ".bias");
+  };
+  at::Tensor x = at::cat({w.at("class_token").view({1, 1, 24}).expand({3, 1, 24}),
+                          linear(patches.to(at::kDouble), "token")},
+                         1) +
+                 w.at("position.weight");
+  for (int i = 0; i < 3; ++i) {
+    const std::string layer = "layers." + std::to_string(i) + ".";
+    const auto qkv = at::matmul(norm(x, layer + "norm1"), w.at(layer + "qkv.weight").t())
+                         .view({3, 50, 3, 4, 6})
+                         .permute({2, 0, 3, 1, 4});
+    const at::Tensor a =
+        at::softmax(at::matmul(qkv[0], qkv[1].transpose(-2, -1)) / std::sqrt(6.0), -1);
+    const at::Tensor o = at::matmul(a, qkv[2]).transpose(1, 2).flatten(2);
+    const at::Tensor y = x + linear(o, layer + "out");
+    x = x + linear(at::gelu(linear(norm(y, layer + "norm2"), layer + "mlp1")), layer + "mlp2");
+  }
+  const at::Tensor expected = linear(norm(x, "norm").select(1, 0), "head");
+  const at::Tensor logits = model.forward(patches, {}, false);
+  EXPECT_LT((logits - expected).abs().max().item<double>(), 1e-5);
+}
+
+TEST(Model, AuthorsMatricesBeginWithinTheirBounds) {
+  const Model model({.dim = 48,
+                     .mlp = 96,
+                     .values = 16,
+                     .length = 49,
+                     .classes = 10,
+                     .class_token = true,
+                     .authors_block = true},
+                    1);
+  const std::map<std::string, double> counts = {
+      // inputs + outputs
+      {"token.weight", 16 + 48 * 16},    {"position.weight", 50 + 48},
+      {"layers.0.qkv.weight", 48 + 48},  {"layers.0.out.weight", 48 + 48},
+      {"layers.1.mlp1.weight", 48 + 96}, {"layers.1.mlp2.weight", 48 + 96},
+      {"head.weight", 48 + 10}};
+  for (const auto& [name, weight] : model.parameters()) {
+    const auto count = counts.find(name);
+    if (count == counts.end()) continue;
+    const double bound = std::sqrt(6 / count->second), most = weight.abs().max().item<double>();
+    EXPECT_LE(most, bound) << name;
+    EXPECT_GT(most, 0.97 * bound) << name;
+  }
+  for (const auto& [name, weight] : model.parameters())
+    if (name == "class_token") EXPECT_NEAR(weight.std().item<double>(), 1, 0.3);
+}
+
+TEST(Model, AuthorsDropOnlyWhatJoinsTheStream) {
+  const OneThread one_thread;
+  const c10::AutoGradMode no_gradient(false);
+  ModelConfig config = classifier("fastmax2");
+  config.authors_block = true;
+  config.dropout = 0.5;
+  const Model model(config, 1);
+  const Tensors t = to_tensors(Padded().batch);
+  const auto forward = [&] { return model.forward(t.tokens, t.key_weight, /*training=*/true); };
+  EXPECT_FALSE(at::equal(forward(), forward()));
+  for (const auto& [name, weight] : model.parameters())
+    if (name.find(".out.") != std::string::npos || name.find(".mlp2.") != std::string::npos)
+      weight.zero_();
+  EXPECT_TRUE(at::equal(forward(), forward()));
 }
 
 TEST(Model, DropoutActsOnlyInTrainingAndFollowsTheSeed) {

@@ -61,6 +61,20 @@ TEST(AdamW, GivesSomeWeightsAnotherRateAndNoDecay) {
   }
 }
 
+TEST(AdamW, TakesAnotherBeta1EachStep) {
+  AdamWConfig config{.weight_decay = 0, .clip = 0};
+  const at::Tensor w = weight_of(1.5);
+  AdamW optimiser({{"w", w}}, config);
+  ByHand hand{.config = config, .w = 1.5};
+  for (const double beta1 : {0.95, 0.9, 0.85, 0.9}) {
+    w.mutable_grad() = at::full({1}, 3 * beta1 - 2.5);
+    optimiser.step(0.01, beta1);
+    hand.config.beta1 = beta1;
+    hand.step(3 * beta1 - 2.5, 0.01);
+    EXPECT_NEAR(w.item<double>(), hand.w, 1e-6);
+  }
+}
+
 TEST(AdamW, ClipsTheWholeGradientByItsNorm) {
   const AdamWConfig config{.weight_decay = 0, .clip = 1};
   const at::Tensor a = weight_of(0), b = weight_of(0);
@@ -100,6 +114,17 @@ TEST(LearningRate, RisesAndFallsInStraightLines) {
   EXPECT_DOUBLE_EQ(learning_rate(keys, 49), 0.75);
   keys.steps = 50;  // a trial that ends inside its warm-up
   EXPECT_DOUBLE_EQ(learning_rate(keys, 49), 0.75);
+}
+
+TEST(Beta1, IsConstantUnlessItHasAPeak) {
+  Recipe::TrainKeys keys;
+  for (const std::int64_t step : {0, 99, 999}) EXPECT_EQ(beta1(keys, step), 0.9);
+  keys.beta1_peak = 0.8;
+  keys.warmup = 0;
+  EXPECT_DOUBLE_EQ(beta1(keys, 0), 0.8);
+  EXPECT_DOUBLE_EQ(beta1(keys, 999), 0.9);
+  keys.steps = 1;
+  EXPECT_DOUBLE_EQ(beta1(keys, 0), 0.8);
 }
 
 }  // namespace

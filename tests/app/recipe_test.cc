@@ -169,6 +169,34 @@ TEST(Recipe, OptionsThatDoNotGoTogetherAreRefused) {
             "model.heads for \"rotary\", which turns pairs of channels, got 60 / 4");
 }
 
+TEST(Recipe, KeysOfTheHarnessAreChecked) {
+  EXPECT_EQ(complaint(kSmall, {"model.block=postnorm"}),
+            "--set model.block=postnorm: model.block: expected one of usual, authors, got "
+            "\"postnorm\"");
+  EXPECT_EQ(complaint(kSmall, {"model.pool=first"}),
+            "--set model.pool=first: model.pool: expected one of tokens, padded, class, got "
+            "\"first\"");
+  EXPECT_EQ(complaint("task = \"textfile\"\nmodel = {pool = \"class\"}\ndata = {path = \"x\"}\n"),
+            "r.toml:2: model.pool: expected tokens or padded for a language model, which "
+            "classifies no sequence, got \"class\"");
+  EXPECT_EQ(complaint(kSmall, {"train.beta1_peak=1"}),
+            "--set train.beta1_peak=1: train.beta1_peak: expected a number from 0 to 0.999999, "
+            "got 1");
+  EXPECT_EQ(complaint(kSmall, {"train.best_from=1.5"}),
+            "--set train.best_from=1.5: train.best_from: expected a number from 0 to 1, got 1.5");
+  EXPECT_EQ(complaint(kSmall, {"train.group_by_length=no"}),
+            "--set train.group_by_length=no: train.group_by_length: expected true or false, got "
+            "\"no\"");
+  EXPECT_EQ(complaint(kSmall, {"data.cut=10"}),
+            "--set data.cut=10: data.cut: expected 0 for another task than text and retrieval, "
+            "got 10");
+  EXPECT_EQ(complaint("task = \"text\"\ndata = {length = 64, cut = 65}\n"),
+            "r.toml:2: data.cut: expected at most data.length = 64, got 65");
+  const std::string text = "task = \"text\"\ndata = {length = 64, cut = 60}\n";
+  EXPECT_EQ(parse_recipe(text, "r.toml").data.longest(), 60);
+  EXPECT_EQ(parse_recipe(text, "r.toml", {"data.cut=0"}).data.longest(), 64);
+}
+
 TEST(Recipe, AnotherAttentionIsCheckedToo) {
   const Recipe r = parse_recipe(kSmall, "r.toml", {"model.normalize=none"});
   EXPECT_EQ(with_attention(r, "softmax").model.attention, "softmax");

@@ -201,7 +201,9 @@ TEST_P(EveryRival, IsTheLayersAttention) {
   const Heads heads{x.q.transpose(1, 2), x.k.transpose(1, 2), x.v.transpose(1, 2), {}};
   const at::Tensor o = Attention(config)(heads, x.key_weight, /*training=*/false);
   const at::Tensor expected =
-      make_rival(GetParam(), kD, false)(x.q, x.k, x.v, x.key_weight, 0).transpose(1, 2).flatten(2);
+      make_rival(GetParam(), kD, false, config.length)(x.q, x.k, x.v, x.key_weight, 0)
+          .transpose(1, 2)
+          .flatten(2);
   EXPECT_TRUE(at::equal(o, expected));
 }
 

@@ -109,6 +109,18 @@ TEST_F(Training, InterruptedAndResumedIsBitForBitTheSame) {
   EXPECT_EQ(RunDir(pieces).read_result().at("test"), RunDir(whole).read_result().at("test"));
 }
 
+// Nothing is learnt, so no evaluation is better than another: the first that counts is kept, of steps 8, 16, .. 40.
+TEST_F(Training, TheBestIsOfTheStepsThatCount) {
+  const std::pair<const char*, int> cases[] = {{"0", 8}, {"0.2", 16}, {"0.5", 24}, {"1", 40}};
+  for (const auto& [from, step] : cases) {
+    const fs::path run = folder_ / from;
+    const auto result =
+        train(recipe({"train.learning_rate=0", text("train.best_from=", from)}), run, false, "run");
+    EXPECT_EQ(result.at("best_step"), step) << from;
+    EXPECT_EQ(Safetensors(RunDir(run).weights()).note("step"), std::to_string(step));
+  }
+}
+
 TEST_F(Training, LinesAfterTheCheckpointAreWrittenAgain) {
   const fs::path run = folder_ / "run";
   train(recipe(), run, false, "run");

@@ -55,6 +55,8 @@ KINDS = [
     {"attention": "softmax", "positions": "sinusoidal"},
     {"attention": "fastmax1", "positions": "rotary", "scale_learnable": True},
     {"attention": "fastmax4", "positions": "none", "normalize": "l2", "scale": "0.5", "convolution": 2},
+    {"block": "authors", "dropout": 0.2},
+    {"attention": "softmax", "scale": "0.6"},
 ]
 
 
@@ -96,7 +98,8 @@ def small(task: str, out: Path, data: Path, *settings: str) -> dict:
     return program("train", recipe, "--out", out, *(word for key in keys for word in ("--set", key)))
 
 
-def test_a_classifier_of_patches(tmp_path):
+@pytest.mark.parametrize("model", [{"pool": "padded"}, {"pool": "class", "block": "authors"}], ids=str)
+def test_a_classifier_of_patches(model, tmp_path):
     """MNIST's files with a few images: pixel j of image i is i + 3 j."""
     files = {}
     for name, count in (("train", 40), ("t10k", 10)):
@@ -107,7 +110,8 @@ def test_a_classifier_of_patches(tmp_path):
         (tmp_path / f"{name}-images-idx3-ubyte").write_bytes(images)
         labels = bytes(i % 10 for i in range(count))
         (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + number + labels)
-    result = small("mnist", tmp_path / "run", tmp_path, "data.patch=7", "model.pool=padded")
+    keys = [f"model.{name}={value}" for name, value in model.items()]
+    result = small("mnist", tmp_path / "run", tmp_path, "data.patch=7", *keys)
     model = Transformer.load(tmp_path / "run")
     assert model.config.values == 49 and model.config.classes == 10
     images = torch.tensor(files["t10k"]).view(10, 4, 7, 4, 7).transpose(2, 3).reshape(10, 16, 49) / 255
@@ -150,7 +154,7 @@ def test_a_past_read_in_any_parts_is_the_whole(kind):
         torch.testing.assert_close(logits, whole[:, first - 1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("pool", ["tokens", "padded"])
+@pytest.mark.parametrize("pool", ["tokens", "padded", "class"])
 @pytest.mark.parametrize("attention", ["softmax", "fastmax1", "fastmax2"])
 def test_padding_of_a_classifier_costs_nothing_but_time(attention, pool):
     torch.manual_seed(0)
@@ -181,6 +185,27 @@ def test_a_learnt_factor_stops_where_a_weight_could_be_negative():
     torch.testing.assert_close(model(tokens), expected)
 
 
+def test_the_authors_block_begins_and_drops_as_theirs():
+    torch.manual_seed(0)
+    model = Transformer(Config(dim=32, mlp=64, length=20, classes=3, values=4, pool="class", block="authors", dropout=0.5))
+    layer = model.layers[0]
+    assert layer.qkv.bias is None and layer.mlp1.bias is not None
+    bounds = {  # sqrt(6 / (inputs + outputs))
+        layer.qkv.weight: (6 / 64) ** 0.5, layer.mlp1.weight: (6 / 96) ** 0.5, model.position.weight: (6 / 53) ** 0.5,
+        model.token.weight: (6 / (4 + 4 * 32)) ** 0.5, model.head.weight: (6 / 35) ** 0.5,
+    }  # fmt: skip
+    for weight, bound in bounds.items():
+        assert 0.9 * bound < weight.abs().max() <= bound
+    # Dropout is at the end of attention and MLP: without what they add, there is none.
+    images = torch.rand(2, 20, 4)
+    with torch.no_grad():
+        assert not torch.equal(model(images), model(images))
+        for layer in model.layers:
+            for last in (layer.out, layer.mlp2):
+                last.weight.zero_(), last.bias.zero_()
+        assert torch.equal(model(images), model(images))
+
+
 def test_copies_compiles_and_trains():
     torch.manual_seed(0)
     model = Transformer(Config(dim=16, length=20, convolution=2, dropout=0.1, attention_dropout=0.1, layers=1))
@@ -208,7 +233,9 @@ def test_copies_compiles_and_trains():
         (lambda: Config(attention_dropout=-0.1), "attention_dropout in [0, 1), got -0.1"),
         (lambda: Config(attention_dropout_mode="cubic"), "attention_dropout_mode one of quadratic, standard, token, got 'cubic'"),
         (lambda: Config(normalize="layer"), "normalize one of standardize, l2, none, max_norm, got 'layer'"),
-        (lambda: Config(pool="max"), "pool one of tokens, padded, got 'max'"),
+        (lambda: Config(pool="max"), "pool one of tokens, padded, class, got 'max'"),
+        (lambda: Config(pool="class"), "classes > 0 with pool 'class', got 0"),
+        (lambda: Config(block="post"), "block one of usual, authors, got 'post'"),
         (lambda: Config(scale="-1"), "scale 'default', '1/sqrt(D)', '1/D' or a number > 0, got '-1'"),
         (lambda: Config(scale="wide"), "scale 'default', '1/sqrt(D)', '1/D' or a number > 0, got 'wide'"),
         (lambda: Transformer(Config())(torch.zeros(1, 5)), "tokens of int64 or int32, ids, got torch.float32"),
