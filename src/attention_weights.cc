@@ -1,5 +1,6 @@
 #include "src/call.h"
 #include "src/check.h"
+#include "src/denominator.h"
 #include "src/pool.h"
 
 namespace fastmax {
@@ -9,7 +10,6 @@ template <class T>
 cpu::WeightsCall<T> call_of(const WeightsArgs<T>& args, const Options& options) {
   return make_call<T, cpu::WeightsCall>(args, options, {.chunk = static_cast<int>(cpu::kPanel)}, 0);
 }
-int threads_of(int asked) { return asked > 0 ? asked : available_threads(); }
 
 template <class T>
 bool empty(const WeightsArgs<T>& args) {
@@ -21,7 +21,7 @@ bool empty(const WeightsArgs<T>& args) {
 template <class T>
 void attention_weights(const WeightsArgs<T>& args, const Options& options,
                        const Execution& execution) {
-  check(args, options);
+  check(args, options, execution.threads);
   if (empty(args)) return;
   auto call = call_of(args, options);
   const int threads = threads_of(execution.threads);
@@ -36,11 +36,15 @@ void attention_weights(const WeightsArgs<T>& args, const Options& options,
   static const ParallelRun pool = pool_run;
   cpu::attention_weights(call, cpu::Team(threads, execution.run ? &execution.run : &pool),
                          memory + scratch_bytes);
+  if (call.floors) {
+    const double smallest = smallest_of(call.ratio, args.a.B * args.a.H * args.a.N);
+    require_denominators<T>(smallest, options, args.q.D);
+  }
 }
 
 template <class T>
 Plan plan(const WeightsArgs<T>& args, const Options& options, int threads) {
-  check(args, options);
+  check(args, options, threads);
   Plan plan{.why = "rows of scores, whatever their number"};
   if (drops_features(options.dropout)) {
     plan.form = Form::kFactorised;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "fastmax/fastmax.h"
 #include "src/cpu/kernels.h"
@@ -28,13 +29,27 @@ bool has_state(const BackwardArgs<T>& a) {
   return a.initial_state.data || a.d_final_state.data || a.d_initial_state.data;
 }
 
+/// Rows whose denominators a call meets; backward reads forward's.
+template <class T>
+std::int64_t rows(const ForwardArgs<T>& a) {
+  return a.q.N;
+}
+template <class T>
+std::int64_t rows(const WeightsArgs<T>& a) {
+  return a.a.N;
+}
+template <class T>
+std::int64_t rows(const BackwardArgs<T>&) {
+  return 0;
+}
+
 /// What a call needs beside its kernel's workspace.
 template <class T>
 struct CallScratch {
   T* weight_prefix;  ///< [B][M + 1] sums of key weights, where a denominator may vanish
   T* query_factor;   ///< [B][H], kMaxNorm
   T* key_factor;     ///< [B][Hkv]
-  T* g;              ///< [B][H][N] denominators to look at, where the caller wants none
+  T* ratio;          ///< [B][H][rows], likewise: Settings::ratio
 
   template <class Args>
   CallScratch(cpu::Arena& arena, const Args& a, const Options& options) {
@@ -42,13 +57,10 @@ struct CallScratch {
       return arena.take<T>(wanted ? static_cast<std::size_t>(n) : 0);
     };
     const bool max_norm = options.normalize == Normalize::kMaxNorm;
-    weight_prefix = take(cpu::may_vanish(options) && a.key_weight.data, a.k.B * (a.k.N + 1));
+    weight_prefix = take(may_vanish(options) && a.key_weight.data, a.k.B * (a.k.N + 1));
     query_factor = take(max_norm, a.q.B * a.q.H);
     key_factor = take(max_norm, a.k.B * a.k.H);
-    g = nullptr;
-    if constexpr (requires { a.final_state; }) {
-      g = take(cpu::may_vanish(options) && !a.g.data, a.q.B * a.q.H * a.q.N);
-    }
+    ratio = take(may_vanish(options) && rows(a) > 0, a.q.B * a.q.H * rows(a));
   }
 };
 
@@ -86,6 +98,10 @@ T forward_unit(const Args& a, const cpu::Settings<T>& s) {
   for (int l = s.p; l >= 0; --l)
     f = f * largest + std::abs(s.coefficients[l] / s.coefficients[s.p]);
   const double sum = 2 * total * f;
+  constexpr double kMost = std::numeric_limits<T>::max();
+  require(sum * std::abs(s.coefficients[s.p]) <= kMost,
+          "scale, coefficients and key weights whose denominators stay below ", kMost,
+          ", got scale ", s.scale, " and denominators up to ", sum * std::abs(s.coefficients[s.p]));
   return static_cast<T>(std::exp2(-std::ceil(std::log2(sum) / s.p)));
 }
 
@@ -109,6 +125,7 @@ Call<T> make_call(const Args& args, const Options& options, const Choice& choice
 template <class T, template <class> class Call>
 void prepare(const CallScratch<T>& scratch, const Options& options, Call<T>& call) {
   const auto& a = call.args;
+  call.ratio = scratch.ratio;
   if (call.floors && a.key_weight.data) {
     T* prefix = scratch.weight_prefix;
     call.weight_prefix = prefix;

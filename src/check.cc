@@ -48,8 +48,9 @@ void check_view(const char* name, const BhndView<const T>& x) {
   require(x.stride_b >= 0 && x.stride_h >= 0 && x.stride_n >= 0, name, " strides >= 0, got ",
           x.stride_b, ", ", x.stride_h, ", ", x.stride_n);
   constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max() / 64;
-  double elements = static_cast<double>(x.B) * static_cast<double>(x.H) * static_cast<double>(x.N) *
-                    static_cast<double>(x.D);
+  // N = 0 is legal, and states and sums have B H entries then, too.
+  double elements = static_cast<double>(x.B) * static_cast<double>(x.H) *
+                    static_cast<double>(std::max<std::int64_t>(x.N, 1)) * static_cast<double>(x.D);
   double reach = static_cast<double>(x.B) * static_cast<double>(x.stride_b) +
                  static_cast<double>(x.H) * static_cast<double>(x.stride_h) +
                  static_cast<double>(x.N) * static_cast<double>(x.stride_n) +
@@ -83,12 +84,9 @@ void check_same(const char* name, const BhndView<const T>& x, const char* like_n
 
 template <class T, class Args>
 void check_common(const Args& a, const Options& options, const BnView<const Compute<T>>& weight,
-                  bool packed = false) {
-  require(options.p >= 1 && options.p <= 4, "p in 1..4, got ", options.p);
-  require(!options.scale || (std::isfinite(*options.scale) && *options.scale > 0),
-          "scale > 0 and finite, got ", options.scale.value_or(0));
-  require(options.chunk >= 0 && options.chunk % 64 == 0,
-          "chunk a multiple of 64 (0: planned), got ", options.chunk);
+                  int threads, bool packed = false) {
+  check_options<Compute<T>>(options);
+  require(threads >= 0, "threads >= 0 (0: all cores), got ", threads);
   check_view<T>("q", a.q);
   check_view<T>("k", a.k);
   check_view<T>("v", a.v);
@@ -101,24 +99,6 @@ void check_common(const Args& a, const Options& options, const BnView<const Comp
           " and ", a.k.H);
   require(packed || !options.causal || a.q.N <= a.k.N,
           "q.N <= k.N when causal (the last query sees every key), got ", a.q.N, " and ", a.k.N);
-  require(options.normalize != Normalize::kMaxNorm || !options.causal,
-          "normalize other than kMaxNorm when causal (the largest norm looks at future tokens), "
-          "got kMaxNorm");
-  require(options.normalize != Normalize::kNone || options.p % 2 == 0 || options.scale,
-          "an explicit scale for odd p with kNone, where s has no bound, got none");
-  if (options.coefficients) {
-    for (const double c : *options.coefficients)
-      require(std::isfinite(c), "coefficients finite, got ", c);
-    require((*options.coefficients)[options.p] != 0, "coefficients[p] != 0, got 0 for p ",
-            options.p);
-    require((*options.coefficients)[0] > 0, "coefficients[0] > 0, got ",
-            (*options.coefficients)[0]);
-  }
-  const Dropout& dropout = options.dropout;
-  require(dropout.rate >= 0 && dropout.rate < 1, "0 <= dropout.rate < 1, got ", dropout.rate);
-  require(!drops_features(dropout) || options.form != Form::kDirect,
-          "form other than kDirect with dropout of features, which exist in the factorised form "
-          "only, got kDirect");
   // The state is the largest array of the library's own.
   double features = 1;
   for (int i = 1; i <= options.p; ++i) features = features * static_cast<double>(a.q.D + i) / i;
@@ -140,25 +120,15 @@ void check_common(const Args& a, const Options& options, const BnView<const Comp
 }
 
 template <class T>
-void check_state(const char* name, const StateView<const T>& x, std::int64_t B, std::int64_t Hkv,
-                 std::int64_t D, std::int64_t E, const Options& options) {
+void check_state_view(const char* name, const StateView<const T>& x, std::int64_t B,
+                      std::int64_t Hkv, std::int64_t D, std::int64_t E, const Options& options) {
   if (!x.data) return;
   require(x.B == B, name, ".B == k.B (packed: the number of sequences), got ", x.B, " and ", B);
   require(x.H == Hkv, name, ".H == k.H, got ", x.H, " and ", Hkv);
   require(x.F == state_features(options.p, D), name,
           ".F == C(D + p, p) = ", state_features(options.p, D), ", got ", x.F);
   require(x.E == E, name, ".E == v.D, got ", x.E, " and ", E);
-  require(options.form != Form::kDirect,
-          "form other than kDirect with a state, which is made of features, got kDirect");
-  require(options.normalize != Normalize::kMaxNorm,
-          "normalize other than kMaxNorm with a state (the largest norm is of one sequence), got "
-          "kMaxNorm");
-  require(!drops_features(options.dropout), "no dropout of features with a state, got rate ",
-          options.dropout.rate);
-  for (int l = 0; options.coefficients && l <= options.p; ++l) {
-    require((*options.coefficients)[l] != 0, "coefficients other than 0 with a state, got c_", l,
-            " = 0");
-  }
+  check_state(options, B, Hkv, D, E);
 }
 
 template <class T>
@@ -171,15 +141,16 @@ void check_denominators(const BhnView<const T>& g, std::int64_t B, std::int64_t 
 }
 
 template <class T>
-void check_forward(const ForwardArgs<T>& a, const Options& options, std::int64_t states,
-                   bool packed) {
-  check_common<T>(a, options, a.key_weight, packed);
+void check_forward(const ForwardArgs<T>& a, const Options& options, int threads,
+                   std::int64_t states, bool packed) {
+  check_common<T>(a, options, a.key_weight, threads, packed);
   check_output("o", a.o);
   check_same<T>("o", a.o, "q", a.q.B, a.q.H, a.q.N, a.o.D);
   require(a.o.D == a.v.D, "o.D == v.D, got ", a.o.D, " and ", a.v.D);
   if (a.g.data) check_denominators<Compute<T>>(a.g, a.q.B, a.q.H, a.q.N);
-  check_state<Compute<T>>("initial_state", a.initial_state, states, a.k.H, a.k.D, a.v.D, options);
-  check_state<Compute<T>>("final_state", a.final_state, states, a.k.H, a.k.D, a.v.D, options);
+  check_state_view<Compute<T>>("initial_state", a.initial_state, states, a.k.H, a.k.D, a.v.D,
+                               options);
+  check_state_view<Compute<T>>("final_state", a.final_state, states, a.k.H, a.k.D, a.v.D, options);
   const Memory initial = memory("initial_state", a.initial_state),
                final = memory("final_state", a.final_state);
   check_apart({memory("o", a.o), memory("g", a.g)}, {initial});
@@ -190,9 +161,9 @@ void check_forward(const ForwardArgs<T>& a, const Options& options, std::int64_t
 }
 
 template <class T>
-void check_backward(const BackwardArgs<T>& a, const Options& options, std::int64_t states,
-                    bool packed) {
-  check_common<T>(a, options, a.key_weight, packed);
+void check_backward(const BackwardArgs<T>& a, const Options& options, int threads,
+                    std::int64_t states, bool packed) {
+  check_common<T>(a, options, a.key_weight, threads, packed);
   check_view<T>("o", a.o);
   check_same<T>("o", a.o, "q", a.q.B, a.q.H, a.q.N, a.o.D);
   require(a.o.D == a.v.D, "o.D == v.D, got ", a.o.D, " and ", a.v.D);
@@ -200,10 +171,12 @@ void check_backward(const BackwardArgs<T>& a, const Options& options, std::int64
   check_same<T>("d_o", a.d_o, "o", a.o.B, a.o.H, a.o.N, a.o.D);
   require(a.g.data != nullptr || empty(a.q), "g as forward wrote it, got none");
   if (a.g.data) check_denominators<Compute<T>>(a.g, a.q.B, a.q.H, a.q.N);
-  check_state<Compute<T>>("initial_state", a.initial_state, states, a.k.H, a.k.D, a.v.D, options);
-  check_state<Compute<T>>("d_final_state", a.d_final_state, states, a.k.H, a.k.D, a.v.D, options);
-  check_state<Compute<T>>("d_initial_state", a.d_initial_state, states, a.k.H, a.k.D, a.v.D,
-                          options);
+  check_state_view<Compute<T>>("initial_state", a.initial_state, states, a.k.H, a.k.D, a.v.D,
+                               options);
+  check_state_view<Compute<T>>("d_final_state", a.d_final_state, states, a.k.H, a.k.D, a.v.D,
+                               options);
+  check_state_view<Compute<T>>("d_initial_state", a.d_initial_state, states, a.k.H, a.k.D, a.v.D,
+                               options);
   check_output("dq", a.dq);
   check_same<T>("dq", a.dq, "q", a.q.B, a.q.H, a.q.N, a.q.D);
   check_output("dk", a.dk);
@@ -249,30 +222,88 @@ void check_sequences(const Args& a, const Sequences& s, const Options& options) 
 }  // namespace
 
 template <class T>
-void check(const ForwardArgs<T>& a, const Options& options) {
-  check_forward(a, options, a.k.B, false);
+void check_options(const Options& options) {
+  const char* const range = sizeof(T) == sizeof(float) ? "float's range" : "double's range";
+  const auto fits = [](double x) {
+    return std::abs(x) <= std::numeric_limits<T>::max() && (x == 0 || static_cast<T>(x) != 0);
+  };
+  require(options.p >= 1 && options.p <= 4, "p in 1..4, got ", options.p);
+  require(!options.scale || (std::isfinite(*options.scale) && *options.scale > 0),
+          "scale > 0 and finite, got ", options.scale.value_or(0));
+  require(!options.scale || fits(*options.scale), "scale within ", range, ", got ",
+          options.scale.value_or(0));
+  require(options.chunk >= 0 && options.chunk % 64 == 0,
+          "chunk a multiple of 64 (0: planned), got ", options.chunk);
+  require(options.normalize != Normalize::kMaxNorm || !options.causal,
+          "normalize other than kMaxNorm when causal (the largest norm looks at future tokens), "
+          "got kMaxNorm");
+  require(options.normalize != Normalize::kNone || options.p % 2 == 0 || options.scale,
+          "an explicit scale for odd p with kNone, where s has no bound, got none");
+  if (options.coefficients) {
+    const auto& c = *options.coefficients;
+    for (const double c_l : c) require(std::isfinite(c_l), "coefficients finite, got ", c_l);
+    require(c[options.p] != 0, "coefficients[p] != 0, got 0 for p ", options.p);
+    require(c[0] > 0, "coefficients[0] > 0, got ", c[0]);
+    for (int l = 0; l <= options.p; ++l) {
+      require(fits(c[l]) && fits(c[l] / c[options.p]), "coefficients c_l and c_l / c_p within ",
+              range, ", got c_", l, " = ", c[l], " and c_p = ", c[options.p]);
+    }
+  }
+  const Dropout& dropout = options.dropout;
+  require(dropout.rate >= 0 && dropout.rate < 1, "0 <= dropout.rate < 1, got ", dropout.rate);
+  require(!drops_features(dropout) || options.form != Form::kDirect,
+          "form other than kDirect with dropout of features, which exist in the factorised form "
+          "only, got kDirect");
 }
-template <class T>
-void check(const BackwardArgs<T>& a, const Options& options) {
-  check_backward(a, options, a.k.B, false);
-}
-template <class T>
-void check(const ForwardArgs<T>& a, const Sequences& sequences, const Options& options) {
-  check_sequences(a, sequences, options);
-  check_forward(a, options, static_cast<std::int64_t>(sequences.cu_q.size()) - 1, true);
-}
-template <class T>
-void check(const BackwardArgs<T>& a, const Sequences& sequences, const Options& options) {
-  check_sequences(a, sequences, options);
-  check_backward(a, options, static_cast<std::int64_t>(sequences.cu_q.size()) - 1, true);
+template void check_options<float>(const Options&);
+template void check_options<double>(const Options&);
+
+void check_state(const Options& options, std::int64_t B, std::int64_t Hkv, std::int64_t D,
+                 std::int64_t E) {
+  const auto F = static_cast<double>(state_features(options.p, D));
+  require(
+      static_cast<double>(B) * static_cast<double>(Hkv) * F * static_cast<double>(E + 1) < 0x1p44,
+      "a state that fits memory, got B ", B, ", Hkv ", Hkv, ", F ", F, ", E ", E);
+  require(options.form != Form::kDirect,
+          "form other than kDirect with a state, which is made of features, got kDirect");
+  require(options.normalize != Normalize::kMaxNorm,
+          "normalize other than kMaxNorm with a state (the largest norm is of one sequence), got "
+          "kMaxNorm");
+  require(!drops_features(options.dropout), "no dropout of features with a state, got rate ",
+          options.dropout.rate);
+  for (int l = 0; options.coefficients && l <= options.p; ++l) {
+    require((*options.coefficients)[l] != 0, "coefficients other than 0 with a state, got c_", l,
+            " = 0");
+  }
 }
 
 template <class T>
-void check(const WeightsArgs<T>& args, const Options& options) {
+void check(const ForwardArgs<T>& a, const Options& options, int threads) {
+  check_forward(a, options, threads, a.k.B, false);
+}
+template <class T>
+void check(const BackwardArgs<T>& a, const Options& options, int threads) {
+  check_backward(a, options, threads, a.k.B, false);
+}
+template <class T>
+void check(const ForwardArgs<T>& a, const Sequences& sequences, const Options& options,
+           int threads) {
+  check_sequences(a, sequences, options);
+  check_forward(a, options, threads, static_cast<std::int64_t>(sequences.cu_q.size()) - 1, true);
+}
+template <class T>
+void check(const BackwardArgs<T>& a, const Sequences& sequences, const Options& options,
+           int threads) {
+  check_sequences(a, sequences, options);
+  check_backward(a, options, threads, static_cast<std::int64_t>(sequences.cu_q.size()) - 1, true);
+}
+
+template <class T>
+void check(const WeightsArgs<T>& args, const Options& options, int threads) {
   struct {
     BhndView<const T> q, k, v;
   } const a{args.q, args.k, args.k};
-  check_common<T>(a, options, args.key_weight);
+  check_common<T>(a, options, args.key_weight, threads);
   const auto rows = static_cast<std::int64_t>(args.rows.size());
   for (const std::int64_t n : args.rows) {
     require(0 <= n && n < a.q.N, "rows in 0 .. q.N - 1, got ", n, " of ", a.q.N);
@@ -284,16 +315,16 @@ void check(const WeightsArgs<T>& args, const Options& options) {
               {memory("q", a.q), memory("k", a.k), memory("key_weight", args.key_weight)});
 }
 
-#define FASTMAX_INSTANTIATE_CHECKS(T)                                           \
-  template void check(const ForwardArgs<T>&, const Options&);                   \
-  template void check(const BackwardArgs<T>&, const Options&);                  \
-  template void check(const ForwardArgs<T>&, const Sequences&, const Options&); \
-  template void check(const BackwardArgs<T>&, const Sequences&, const Options&);
+#define FASTMAX_INSTANTIATE_CHECKS(T)                                                \
+  template void check(const ForwardArgs<T>&, const Options&, int);                   \
+  template void check(const BackwardArgs<T>&, const Options&, int);                  \
+  template void check(const ForwardArgs<T>&, const Sequences&, const Options&, int); \
+  template void check(const BackwardArgs<T>&, const Sequences&, const Options&, int);
 FASTMAX_INSTANTIATE_CHECKS(float)
 FASTMAX_INSTANTIATE_CHECKS(double)
 FASTMAX_INSTANTIATE_CHECKS(BFloat16)
 FASTMAX_INSTANTIATE_CHECKS(Float16)
-template void check(const WeightsArgs<float>&, const Options&);
-template void check(const WeightsArgs<double>&, const Options&);
+template void check(const WeightsArgs<float>&, const Options&, int);
+template void check(const WeightsArgs<double>&, const Options&, int);
 
 }  // namespace fastmax

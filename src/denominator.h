@@ -1,5 +1,8 @@
-// The smallest denominator a row may divide by.
+// The smallest denominator a row may divide by, and what happens to a smaller one.
 #pragma once
+#include <cstdint>
+
+#include "fastmax/fastmax.h"
 
 namespace fastmax {
 
@@ -14,5 +17,21 @@ template <>
 inline constexpr float kDenominatorFloor<float> = 0x1p-20f;
 template <>
 inline constexpr double kDenominatorFloor<double> = 0x1p-49;
+
+/// Whether a denominator can come near zero: f of odd order has a root, and so may any f of the caller's.
+inline bool may_vanish(const Options& options) {
+  return options.p % 2 == 1 || options.coefficients;
+}
+
+/// Whether a call with heads of D dimensions throws where a denominator is at its floor.
+bool floor_is_error(const Options& options, std::int64_t D);
+
+/// The smallest of n rows' denominators over their weights, before the floor; NaN if no row sees any weight.
+template <class T>
+double smallest_of(const T* ratio, std::int64_t n);
+
+/// Throws if floor_is_error and the smallest denominator over its row's weights is at the floor. NaN: there is none.
+template <class T>
+void require_denominators(double smallest, const Options& options, std::int64_t D);
 
 }  // namespace fastmax

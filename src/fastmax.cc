@@ -2,7 +2,6 @@
 #include "fastmax/fastmax.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "src/call.h"
 #include "src/check.h"
@@ -28,7 +27,7 @@ Choice choose(const Args& a, const Options& options, int threads, bool bf16) {
                         .backward = kIsBackward<Args>,
                         .state = has_state(a),
                         .bf16 = bf16};
-  return make_choice(problem, this_machine(threads > 0 ? threads : available_threads()), options);
+  return make_choice(problem, this_machine(threads_of(threads)), options);
 }
 
 template <class T>
@@ -73,32 +72,14 @@ Plan make_plan(const Args& args, const Options& options, int threads, bool bf16)
       .why = choice.why};
 }
 
-/// The smallest denominator over the sum of its row's weights; infinity without rows.
-template <class T>
-double smallest_denominator(const cpu::ForwardCall<T>& call) {
-  const auto& a = call.args;
-  double smallest = std::numeric_limits<double>::infinity();
-  for (std::int64_t b = 0; b < a.q.B; ++b) {
-    for (std::int64_t h = 0; h < a.q.H; ++h) {
-      for (std::int64_t n = 0; n < a.q.N; ++n) {
-        const std::int64_t visible = call.causal ? n + a.k.N - a.q.N + 1 : a.k.N;
-        const double weight =
-            static_cast<double>(call.visible_weight(b, h / (a.q.H / a.k.H), a.k.N, visible));
-        if (weight > 0)
-          smallest = std::min(smallest, static_cast<double>(a.g.head(b, h)[n]) / weight);
-      }
-    }
-  }
-  return smallest;
-}
-
 /// Reports on, and under Floor::kError refuses, what a finished forward met.
 template <class T>
 Report look_at_denominators(const cpu::ForwardCall<T>& call, const Options& options, Form form) {
-  Report report{.form = form, .smallest_denominator = std::numeric_limits<double>::quiet_NaN()};
+  Report report{.form = form};
   if (!call.floors) return report;
-  report.smallest_denominator = smallest_denominator(call);
-  require_denominators<T>(report.smallest_denominator, options);
+  const auto& q = call.args.q;
+  report.smallest_denominator = smallest_of(call.ratio, q.B * q.H * q.N);
+  require_denominators<T>(report.smallest_denominator, options, q.D);
   return report;
 }
 
@@ -119,10 +100,6 @@ auto run(const Args& args, const Options& options, const Execution& execution, c
   cpu::Arena arena(memory);
   const CallScratch<T> scratch(arena, args, options);
   prepare(scratch, options, call);
-  if constexpr (!kIsBackward<Args>) {
-    if (call.floors && !args.g.data)
-      call.args.g = contiguous(scratch.g, args.q.B, args.q.H, args.q.N);
-  }
   static const ParallelRun pool = pool_run;
   const cpu::Team team(choice.threads, execution.run ? &execution.run : &pool);
   kernel.run(call, team, memory + scratch_bytes);
@@ -144,19 +121,10 @@ double default_scale(int p, std::int64_t D, Normalize normalize) {
 std::int64_t state_features(int p, std::int64_t D) {
   require(1 <= p && p <= 4, "p in 1..4, got ", p);
   require(D >= 1, "D >= 1, got ", D);
-  return static_cast<std::int64_t>(packed_features(D, p));
+  const double F = packed_features(D, p);
+  require(F < 0x1p53, "C(D + p, p) below 2^53, got p ", p, ", D ", D);
+  return static_cast<std::int64_t>(F);
 }
-
-template <class T>
-void require_denominators(double smallest, const Options& options) {
-  const bool callers = options.scale || options.coefficients;
-  if (options.floor.value_or(callers ? Floor::kError : Floor::kClamp) == Floor::kClamp) return;
-  require(!(smallest <= static_cast<double>(kDenominatorFloor<T>)), "denominators above ",
-          kDenominatorFloor<T>,
-          " of their weights (a smaller scale keeps f > 0, Floor::kClamp clamps), got ", smallest);
-}
-template void require_denominators<float>(double, const Options&);
-template void require_denominators<double>(double, const Options&);
 
 template <class T>
 requires(!kIs16Bit<T>) Report run_forward(const ForwardArgs<T>& args, const Options& options,
@@ -200,13 +168,13 @@ requires(!kIs16Bit<T>) void run_backward(const BackwardArgs<T>& args, const Opti
 
 template <class T>
 Report forward(const ForwardArgs<T>& args, const Options& options, const Execution& execution) {
-  check(args, options);
+  check(args, options, execution.threads);
   return run_forward(args, options, execution, {});
 }
 
 template <class T>
 void backward(const BackwardArgs<T>& args, const Options& options, const Execution& execution) {
-  check(args, options);
+  check(args, options, execution.threads);
   run_backward(args, options, execution, {});
 }
 
@@ -223,12 +191,12 @@ requires(!kIs16Bit<T>) Plan
 
 template <class T>
 Plan plan(const ForwardArgs<T>& args, const Options& options, int threads) {
-  check(args, options);
+  check(args, options, threads);
   return run_plan(args, options, threads);
 }
 template <class T>
 Plan plan(const BackwardArgs<T>& args, const Options& options, int threads) {
-  check(args, options);
+  check(args, options, threads);
   return run_plan(args, options, threads);
 }
 

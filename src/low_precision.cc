@@ -115,9 +115,7 @@ auto in_float(const Args& args, const Options& options, const Execution& executi
   const Copies copies(arena, args);
   static const ParallelRun pool = pool_run;
   const bool small = counting.used() < (std::size_t{1} << 18);
-  const cpu::Team team(small                   ? 1
-                       : execution.threads > 0 ? execution.threads
-                                               : available_threads(),
+  const cpu::Team team(small ? 1 : threads_of(execution.threads),
                        execution.run ? &execution.run : &pool);
   copies.copy_in(team);
   const auto result =

@@ -97,6 +97,7 @@ struct Row {
   std::vector<Acc> o;                          // [E]
   Acc g = 0;
   Acc weight = 0;        // sum of the visible weights, the past's included
+  Acc ratio = 0;         // g over it before the floor
   bool floored = false;  // g is the floor, a constant
 };
 
@@ -126,8 +127,9 @@ Row<Acc> row_of(const Head<Acc, T>& head, std::int64_t n) {
     row.weight += head.weight(m);
     for (std::int64_t e = 0; e < E; ++e) row.o[e] += row.numerator.back() * Acc(head.v[m][e]);
   }
-  const bool may_vanish = head.options.p % 2 == 1 || head.options.coefficients;
-  if (const Acc floor = Acc(kDenominatorFloor<T>) * row.weight; may_vanish && row.g < floor) {
+  row.ratio = row.g / row.weight;
+  if (const Acc floor = Acc(kDenominatorFloor<T>) * row.weight;
+      may_vanish(head.options) && row.g < floor) {
     row.g = floor;
     row.floored = true;
   }
@@ -151,8 +153,8 @@ std::vector<std::vector<Acc>> attention_weights(const ForwardArgs<T>& a, const O
   return matrix;
 }
 
-/// Writes o, g and the final state as asked. Returns the smallest denominator over the sum of its row's weights.
-/// Dropout draws for batch entries from first_batch.
+/// Writes o, g and the final state as asked. Returns the smallest denominator over the sum of its row's weights,
+/// before the floor. Dropout draws for batch entries from first_batch.
 template <class Acc, class T>
 double forward(const ForwardArgs<T>& a, const Options& options, std::int64_t first_batch = 0) {
   double smallest = std::numeric_limits<double>::infinity();
@@ -166,7 +168,7 @@ double forward(const ForwardArgs<T>& a, const Options& options, std::int64_t fir
         std::transform(row.o.begin(), row.o.end(), a.o.head(b, h)[n].begin(),
                        [](Acc x) { return T(x); });
         if (a.g.data) a.g.head(b, h)[n] = T(row.g);
-        if (row.weight > 0) smallest = std::min(smallest, static_cast<double>(row.g / row.weight));
+        if (row.weight > 0) smallest = std::min(smallest, static_cast<double>(row.ratio));
       }
       const std::int64_t group = a.q.H / a.k.H, columns = a.v.D + 1;
       if (!a.final_state.data || h % group != group - 1) continue;

@@ -59,8 +59,4 @@ template <class S>
 requires kIs16Bit<S> Plan run_plan(const BackwardArgs<S>& args, const Options& options,
                                    int threads);
 
-/// Throws under Floor::kError if the smallest denominator that a forward met is at the floor. NaN: none can be.
-template <class T>
-void require_denominators(double smallest, const Options& options);
-
 }  // namespace fastmax

@@ -1,10 +1,11 @@
 // Packed sequences: one call each on a part of the views, several at a time where there are enough.
 #include <algorithm>
-#include <limits>
+#include <cmath>
 
 #include "src/check.h"
 #include "src/cpu/layout.h"
 #include "src/cpu/team.h"
+#include "src/denominator.h"
 #include "src/pool.h"
 #include "src/run.h"
 
@@ -77,7 +78,7 @@ struct Sharing {
 template <class Args>
 Sharing share(const Args& args, const Sequences& sequences, const Options& options, int threads) {
   constexpr std::size_t kLine = 64;  // of cache
-  if (threads <= 0) threads = available_threads();
+  threads = threads_of(threads);
   const std::size_t count = sequences.cu_q.size() - 1;
   Sharing sharing{.reports = cpu::round_up(count * sizeof(Report), kLine)};
   if (threads == 1 || count >= 4 * static_cast<std::size_t>(threads)) {  // enough for a thread each
@@ -116,7 +117,7 @@ void for_each_sequence(std::size_t count, const Sharing& sharing, const Executio
 template <class T>
 Report forward(const ForwardArgs<T>& args, const Sequences& sequences, const Options& options,
                const Execution& execution) {
-  check(args, sequences, options);
+  check(args, sequences, options, execution.threads);
   const std::size_t count = sequences.cu_q.size() - 1;
   const Sharing sharing = share(args, sequences, options, execution.threads);
   const WithWorkspace with(execution);
@@ -129,22 +130,20 @@ Report forward(const ForwardArgs<T>& args, const Sequences& sequences, const Opt
                       reports[i] = run_forward(part(args, sequences, i), clamped, each,
                                                {.first_batch = i, .taken = taken});
                     });
-  Report all{.form = Form::kAuto, .smallest_denominator = std::numeric_limits<double>::quiet_NaN()};
+  Report all;
   for (const Report& report : std::span(reports, count)) {
     if (report.form == Form::kAuto) continue;
     all.form = report.form;
-    if (!(all.smallest_denominator <= report.smallest_denominator)) {
-      all.smallest_denominator = report.smallest_denominator;
-    }
+    all.smallest_denominator = std::fmin(all.smallest_denominator, report.smallest_denominator);
   }
-  require_denominators<Compute<T>>(all.smallest_denominator, options);
+  require_denominators<Compute<T>>(all.smallest_denominator, options, args.q.D);
   return all;
 }
 
 template <class T>
 void backward(const BackwardArgs<T>& args, const Sequences& sequences, const Options& options,
               const Execution& execution) {
-  check(args, sequences, options);
+  check(args, sequences, options, execution.threads);
   const Sharing sharing = share(args, sequences, options, execution.threads);
   const WithWorkspace with(execution);
   with.execution().workspace->reserve(sharing.bytes());
@@ -158,13 +157,13 @@ void backward(const BackwardArgs<T>& args, const Sequences& sequences, const Opt
 template <class T>
 Plan plan(const ForwardArgs<T>& args, const Sequences& sequences, const Options& options,
           int threads) {
-  check(args, sequences, options);
+  check(args, sequences, options, threads);
   return share(args, sequences, options, threads).plan();
 }
 template <class T>
 Plan plan(const BackwardArgs<T>& args, const Sequences& sequences, const Options& options,
           int threads) {
-  check(args, sequences, options);
+  check(args, sequences, options, threads);
   return share(args, sequences, options, threads).plan();
 }
 

@@ -1,14 +1,17 @@
 #include "fastmax/state.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstring>
-#include <iomanip>
+#include <iterator>
 #include <sstream>
 #include <utility>
 
 #include "src/check.h"
 #include "src/cpu/kernels.h"
+#include "src/cpu/layout.h"
+#include "src/denominator.h"
 #include "src/machine.h"
 #include "src/pool.h"
 #include "src/state_file.h"
@@ -26,25 +29,36 @@ const char* name_of(Normalize normalize) {
   return "max_norm";
 }
 
+/// The shortest text that reads as x.
 std::string text_of(double x) {
-  std::ostringstream text;
-  text << std::setprecision(17) << x;
-  return text.str();
+  char text[32];
+  return {text, std::to_chars(std::begin(text), std::end(text), x).ptr};
+}
+
+std::string text_of(const Options& options) {
+  if (!options.coefficients) return "1 / l!";
+  std::string list;
+  for (int l = 0; l <= options.p; ++l) {
+    if (l > 0) list += ' ';
+    list += text_of((*options.coefficients)[l]);
+  }
+  return list;
 }
 
 /// What makes two states add up.
-bool same_function(const Options& a, const Options& b) {
-  return a.p == b.p && a.scale == b.scale && a.normalize == b.normalize &&
-         a.coefficients == b.coefficients;
+void check_same_function(const Options& a, const Options& b) {
+  require(a.p == b.p, "states of one order to add, got ", a.p, " and ", b.p);
+  require(a.scale == b.scale, "states of one scale to add, got ", text_of(*a.scale), " and ",
+          text_of(*b.scale));
+  require(a.normalize == b.normalize, "states of one normalisation to add, got ",
+          name_of(a.normalize), " and ", name_of(b.normalize));
+  require(a.coefficients == b.coefficients, "states of the same coefficients to add, got ",
+          text_of(a), " and ", text_of(b));
 }
-
-}  // namespace
-
-namespace {
 
 /// The checked call of a step.
 template <class T>
-cpu::StepCall<T> call_of(const StepArgs<T>& a, const Options& options) {
+cpu::StepCall<T> call_of(const StepArgs<T>& a, const Options& options, int threads) {
   Options unmasked = options;
   unmasked.causal = false;
   unmasked.form = Form::kAuto;
@@ -57,7 +71,7 @@ cpu::StepCall<T> call_of(const StepArgs<T>& a, const Options& options) {
                        .o = a.o,
                        .initial_state = a.state,
                        .final_state = a.state},
-        unmasked);
+        unmasked, threads);
   require(a.q.N == 1 && a.k.N == 1, "one token (q.N == k.N == 1), got ", a.q.N, " and ", a.k.N);
   cpu::StepCall<T> call;
   cpu::resolve(unmasked, a.q.D, call);
@@ -65,29 +79,55 @@ cpu::StepCall<T> call_of(const StepArgs<T>& a, const Options& options) {
   call.score = shifted_polynomial(call.p, call.coefficients, 1);
   return call;
 }
-int threads_of(int asked) { return asked > 0 ? asked : available_threads(); }
+
+/// What a step keeps beside its threads' scratch: its rows' ratios and, where it may throw, the state as it was.
+template <class T>
+std::size_t lay_out(cpu::Arena arena, const Options& options, cpu::StepCall<T>& call, T*& before) {
+  const StepArgs<T>& a = call.args;
+  call.ratio = arena.take<T>(call.floors ? static_cast<std::size_t>(a.q.B * a.q.H) : 0);
+  before =
+      arena.take<T>(floor_is_error(options, a.q.D) ? static_cast<std::size_t>(a.state.size()) : 0);
+  return arena.used();
+}
 
 }  // namespace
 
 template <class T>
-void step(const StepArgs<T>& a, const Options& options, const Execution& execution) {
-  const auto call = call_of(a, options);
-  if (a.q.B == 0 || a.q.H == 0) return;
+Report step(const StepArgs<T>& a, const Options& options, const Execution& execution) {
+  auto call = call_of(a, options, execution.threads);
+  if (a.q.B == 0 || a.q.H == 0) return {};
   const int threads = threads_of(execution.threads);
+  T* before = nullptr;
+  const std::size_t taken = lay_out(cpu::Arena{}, options, call, before);
   Workspace own;
-  std::byte* memory = (execution.workspace ? *execution.workspace : own)
-                          .reserve(cpu::step_workspace(call, static_cast<std::size_t>(threads)))
-                          .data();
+  std::byte* memory =
+      (execution.workspace ? *execution.workspace : own)
+          .reserve(taken + cpu::step_workspace(call, static_cast<std::size_t>(threads)))
+          .data();
+  lay_out(cpu::Arena(memory), options, call, before);
+  if (floor_is_error(options, a.q.D)) std::copy_n(a.state.data, a.state.size(), before);
   static const ParallelRun pool = pool_run;
-  cpu::step(call, cpu::Team(threads, execution.run ? &execution.run : &pool), memory);
+  cpu::step(call, cpu::Team(threads, execution.run ? &execution.run : &pool), memory + taken);
+  Report report{.form = Form::kFactorised};
+  if (!call.floors) return report;
+  report.smallest_denominator = smallest_of(call.ratio, a.q.B * a.q.H);
+  try {
+    require_denominators<T>(report.smallest_denominator, options, a.q.D);
+  } catch (const Error&) {
+    std::copy_n(before, a.state.size(), a.state.data);
+    throw;
+  }
+  return report;
 }
 
 template <class T>
 Plan plan(const StepArgs<T>& a, const Options& options, int threads) {
-  const auto call = call_of(a, options);
+  auto call = call_of(a, options, threads);
   Plan plan{.form = Form::kFactorised, .why = "a state is made of features"};
   if (a.q.B == 0 || a.q.H == 0) return plan;
-  plan.workspace_bytes = cpu::step_workspace(call, static_cast<std::size_t>(threads_of(threads)));
+  T* before = nullptr;
+  plan.workspace_bytes = lay_out(cpu::Arena{}, options, call, before) +
+                         cpu::step_workspace(call, static_cast<std::size_t>(threads_of(threads)));
   return plan;
 }
 
@@ -96,20 +136,16 @@ State<T>::State(std::int64_t B, std::int64_t Hkv, std::int64_t D, std::int64_t E
                 const Options& options)
     : B_(B), H_(Hkv), D_(D), E_(E), F_(state_features(options.p, D)), options_(options) {
   options_.form = Form::kAuto;
+  options_.causal = false;
   require(B >= 0 && Hkv >= 0, "B and Hkv >= 0, got ", B, " and ", Hkv);
   require(E >= 1, "E >= 1, got ", E);
+  check_options<T>(options_);
   require(options.dropout.rate == 0, "no dropout in a state, got rate ", options.dropout.rate);
-  require(options.normalize != Normalize::kMaxNorm,
-          "normalize other than kMaxNorm with a state (the largest norm is of one sequence), got "
-          "kMaxNorm");
+  check_state(options_, B, Hkv, D, E);
   options_.scale = options.scale ? *options.scale : default_scale(options.p, D, options.normalize);
-  // At the default scale no weight is negative, so a floored row is clamped, as forward does.
-  if (!options.floor && !options.scale && !options.coefficients) options_.floor = Floor::kClamp;
-  constexpr double kMost = 0x1p44;
-  require(static_cast<double>(B) * static_cast<double>(Hkv) * static_cast<double>(F_) *
-                  static_cast<double>(E + 1) <
-              kMost,
-          "a state that fits memory, got B ", B, ", Hkv ", Hkv, ", F ", F_, ", E ", E);
+  if (options_.coefficients) {  // c_0 .. c_p make the function; the rest says nothing
+    std::fill(options_.coefficients->begin() + options_.p + 1, options_.coefficients->end(), 0);
+  }
   data_.resize(static_cast<std::size_t>(view().size()));
 }
 
@@ -118,8 +154,6 @@ void State<T>::add(const BhndView<const T>& k, const BhndView<const T>& v,
                    const BnView<const T>& key_weight, const Execution& execution) {
   const BhndView<const T> no_query{nullptr, B_, H_, 0, D_, 0, 0, 0};
   const BhndView<T> no_output{nullptr, B_, H_, 0, E_, E_, E_, E_};
-  Options options = options_;
-  options.causal = false;
   forward<T>({.q = no_query,
               .k = k,
               .v = v,
@@ -127,45 +161,52 @@ void State<T>::add(const BhndView<const T>& k, const BhndView<const T>& v,
               .o = no_output,
               .initial_state = std::as_const(*this).view(),
               .final_state = view()},
-             options, execution);
+             options_, execution);
   count_ += k.N;
 }
 
 template <class T>
-void State<T>::query(const BhndView<const T>& q, const BhndView<T>& o,
-                     const Execution& execution) const {
-  Options options = options_;
-  options.causal = false;
-  forward<T>({.q = q,
-              .k = {nullptr, B_, H_, 0, D_, 0, 0, 0},
-              .v = {nullptr, B_, H_, 0, E_, 0, 0, 0},
-              .o = o,
-              .initial_state = view()},
-             options, execution);
+Report State<T>::query(const BhndView<const T>& q, const BhndView<T>& o,
+                       const Execution& execution) const {
+  return forward<T>({.q = q,
+                     .k = {nullptr, B_, H_, 0, D_, 0, 0, 0},
+                     .v = {nullptr, B_, H_, 0, E_, 0, 0, 0},
+                     .o = o,
+                     .initial_state = view()},
+                    options_, execution);
 }
 
 template <class T>
-void State<T>::extend(const BhndView<const T>& q, const BhndView<const T>& k,
-                      const BhndView<const T>& v, const BhndView<T>& o,
-                      const BnView<const T>& key_weight, const Execution& execution) {
+Report State<T>::extend(const BhndView<const T>& q, const BhndView<const T>& k,
+                        const BhndView<const T>& v, const BhndView<T>& o,
+                        const BnView<const T>& key_weight, const Execution& execution) {
   Options options = options_;
   options.causal = true;
-  forward<T>({.q = q,
-              .k = k,
-              .v = v,
-              .key_weight = key_weight,
-              .o = o,
-              .initial_state = std::as_const(*this).view(),
-              .final_state = view()},
-             options, execution);
+  // An error comes after the work: only without one does the state change.
+  std::vector<T> next(floor_is_error(options_, D_) ? data_.size() : 0);
+  StateView<T> to = view();
+  if (!next.empty()) to.data = next.data();
+  const Report report = forward<T>({.q = q,
+                                    .k = k,
+                                    .v = v,
+                                    .key_weight = key_weight,
+                                    .o = o,
+                                    .initial_state = std::as_const(*this).view(),
+                                    .final_state = to},
+                                   options, execution);
+  std::ranges::copy(next, data_.begin());
   count_ += k.N;
+  return report;
 }
 
 template <class T>
-void State<T>::step(const BhndView<const T>& q, const BhndView<const T>& k,
-                    const BhndView<const T>& v, const BhndView<T>& o, const Execution& execution) {
-  fastmax::step<T>({.q = q, .k = k, .v = v, .state = view(), .o = o}, options_, execution);
+Report State<T>::step(const BhndView<const T>& q, const BhndView<const T>& k,
+                      const BhndView<const T>& v, const BhndView<T>& o,
+                      const Execution& execution) {
+  const Report report =
+      fastmax::step<T>({.q = q, .k = k, .v = v, .state = view(), .o = o}, options_, execution);
   ++count_;
+  return report;
 }
 
 template <class T>
@@ -173,9 +214,7 @@ State<T>& State<T>::operator+=(const State& other) {
   require(B_ == other.B_ && H_ == other.H_ && D_ == other.D_ && E_ == other.E_,
           "states of one size to add, got [B, Hkv, D, E] = [", B_, ", ", H_, ", ", D_, ", ", E_,
           "] and [", other.B_, ", ", other.H_, ", ", other.D_, ", ", other.E_, "]");
-  require(same_function(options_, other.options_),
-          "states of one order, scale, normalisation and coefficients to add, got p ", options_.p,
-          " and ", other.options_.p, ", scale ", *options_.scale, " and ", *other.options_.scale);
+  check_same_function(options_, other.options_);
   std::transform(data_.begin(), data_.end(), other.data_.begin(), data_.begin(), std::plus<T>());
   count_ += other.count_;
   return *this;
@@ -189,13 +228,7 @@ void State<T>::save(const std::string& path) const {
                                               {"count", std::to_string(count_)},
                                               {"scale", text_of(*options_.scale)},
                                               {"normalize", name_of(options_.normalize)}};
-  if (options_.coefficients) {
-    std::string& list = metadata["coefficients"];
-    for (int l = 0; l <= options_.p; ++l) {
-      if (l > 0) list += ' ';
-      list += text_of((*options_.coefficients)[l]);
-    }
-  }
+  if (options_.coefficients) metadata["coefficients"] = text_of(options_);
   write_state_file(path, sizeof(T) == 4 ? "F32" : "F64", {B_, H_, F_, E_ + 1}, metadata,
                    std::as_bytes(std::span(data_)));
 }
@@ -248,8 +281,8 @@ State<T> State<T>::load(const std::string& path) {
   return state;
 }
 
-template void step(const StepArgs<float>&, const Options&, const Execution&);
-template void step(const StepArgs<double>&, const Options&, const Execution&);
+template Report step(const StepArgs<float>&, const Options&, const Execution&);
+template Report step(const StepArgs<double>&, const Options&, const Execution&);
 template Plan plan(const StepArgs<float>&, const Options&, int);
 template Plan plan(const StepArgs<double>&, const Options&, int);
 template class State<float>;

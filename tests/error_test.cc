@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -176,8 +177,38 @@ TEST(Errors, Options) {
   const double inf = std::numeric_limits<double>::infinity();
   for (const double scale : {0.0, -1.0, inf, std::numeric_limits<double>::quiet_NaN()})
     both_reject("scale", [&](auto&, Options& o, Inputs&) { o.scale = scale; });
+  for (const double scale : {1e39, 1e-50})  // infinite and zero in float
+    both_reject("scale within float's range", [&](auto&, Options& o, Inputs&) { o.scale = scale; });
   for (const int chunk : {-64, 1, 100})
     both_reject("chunk", [&](auto&, Options& o, Inputs&) { o.chunk = chunk; });
+}
+
+// Sums that may overflow are refused before they do.
+TEST(Errors, DenominatorsThatOverflow) {
+  for (const int p : {1, 2, 4})
+    for (const Form form : {Form::kDirect, Form::kFactorised}) {
+      SCOPED_TRACE(p);
+      Inputs in;
+      in.options.p = p;
+      in.options.form = form;
+      in.options.scale = std::pow(1e39, 1.0 / p);
+      EXPECT_TRUE(rejects("scale", [&] { forward(in.forward_args, in.options); }));
+      EXPECT_TRUE(rejects("scale", [&] { plan(in.forward_args, in.options); }));
+      EXPECT_TRUE(in.nothing_written());
+      in.options.scale = std::pow(1e35, 1.0 / p);
+      EXPECT_NO_THROW(forward(in.forward_args, in.options));
+      // Of odd p an output whose denominator is clamped is no average of values, and may be anything.
+      EXPECT_TRUE(p == 1 || in.out.o.all_finite());
+      EXPECT_TRUE(in.out.g.all_finite());
+    }
+}
+
+TEST(Errors, Threads) {
+  Inputs in;
+  EXPECT_TRUE(rejects("threads", [&] { forward(in.forward_args, in.options, {.threads = -3}); }));
+  EXPECT_TRUE(rejects("threads", [&] { backward(in.backward_args, in.options, {.threads = -3}); }));
+  EXPECT_TRUE(rejects("threads", [&] { plan(in.forward_args, in.options, -1); }));
+  EXPECT_TRUE(in.nothing_written());
 }
 
 TEST(Errors, Normalizations) {
@@ -204,6 +235,11 @@ TEST(Errors, Coefficients) {
   reject({-1, 1, 1, 0, 0});
   reject({1, std::numeric_limits<double>::quiet_NaN(), 1, 0, 0});
   reject({1, 1, std::numeric_limits<double>::infinity(), 0, 0});
+  // What is finite in double may be infinite or zero in float, and so may be its ratio to c_p.
+  reject({1, 1, 1e39, 0, 0});
+  reject({1, 1, 1e-50, 0, 0});
+  reject({1e-50, 1, 1, 0, 0});
+  reject({1e20, 1, 1e-20, 0, 0});
 }
 
 TEST(Errors, Dropout) {
@@ -290,13 +326,31 @@ TEST(Errors, StateValues) {
   EXPECT_TRUE(
       rejects("kMaxNorm", [&] { State<float>(1, 1, 4, 4, {.normalize = Normalize::kMaxNorm}); }));
   EXPECT_TRUE(rejects("dropout", [&] { State<float>(1, 1, 4, 4, {.dropout = {.rate = 0.1}}); }));
+  EXPECT_TRUE(rejects("scale", [&] { State<float>(1, 1, 4, 4, {.scale = -1}); }));
+  EXPECT_TRUE(rejects("float's range", [&] { State<float>(1, 1, 4, 4, {.scale = 1e39}); }));
+  EXPECT_NO_THROW(State<double>(1, 1, 4, 4, {.scale = 1e39}));
+  EXPECT_TRUE(rejects("explicit scale",
+                      [&] { State<float>(1, 1, 4, 4, {.p = 1, .normalize = Normalize::kNone}); }));
+  EXPECT_TRUE(rejects("coefficients other than 0", [&] {
+    State<float>(1, 1, 4, 4, {.coefficients = {{1, 0, 1}}});
+  }));
+  EXPECT_TRUE(rejects("coefficients[0]", [&] {
+    State<float>(1, 1, 4, 4, {.coefficients = {{-1, 1, 1}}});
+  }));
+  EXPECT_TRUE(rejects("chunk", [&] { State<float>(1, 1, 4, 4, {.chunk = 5}); }));
+  EXPECT_TRUE(
+      rejects("C(D + p, p)", [&] { State<float>(1, 1, std::int64_t{1} << 60, 4, {.p = 4}); }));
   State<float> state(1, 1, 4, 4, options);
   const auto add = [&](const State<float>& other) { return [&] { state += other; }; };
   EXPECT_TRUE(rejects("one size", add(State<float>(1, 2, 4, 4, options))));
   EXPECT_TRUE(rejects("one size", add(State<float>(1, 1, 5, 4, options))));
-  EXPECT_TRUE(rejects("one order", add(State<float>(1, 1, 4, 4, {.scale = 0.5}))));
   EXPECT_TRUE(
-      rejects("normalisation", add(State<float>(1, 1, 4, 4, {.normalize = Normalize::kL2}))));
+      rejects("one scale to add, got 1 and 0.5", add(State<float>(1, 1, 4, 4, {.scale = 0.5}))));
+  EXPECT_TRUE(rejects("one normalisation to add, got standardize and l2",
+                      add(State<float>(1, 1, 4, 4, {.normalize = Normalize::kL2}))));
+  EXPECT_TRUE(rejects("coefficients to add, got 1 / l! and 1 0.5 0.1",
+                      add(State<float>(1, 1, 4, 4, {.coefficients = {{1, 0.5, 0.1}}}))));
+  EXPECT_TRUE(rejects("one order to add, got 2 and 1", add(State<float>(1, 1, 4, 4, {.p = 1}))));
   EXPECT_TRUE(rejects("one size", [&] {
     State<float> other(1, 1, 4, 4, {.p = 1});
     State<float> larger(1, 1, 4, 5, {.p = 1});
@@ -472,10 +526,31 @@ TEST(Errors, MissingData) {
 }
 
 TEST(Errors, SizesThatOverflow) {
-  forward_rejects("q", [](auto& a, Options&, Inputs&) {
-    const std::int64_t many = std::int64_t{1} << 40;
+  const std::int64_t many = std::int64_t{1} << 40;
+  forward_rejects("q", [&](auto& a, Options&, Inputs&) {
     a.q.B = a.k.B = a.v.B = a.o.B = a.g.B = a.key_weight.B = many;
     a.q.H = a.o.H = a.g.H = a.k.H = a.v.H = many;
+  });
+  forward_rejects("q sizes", [&](auto& a, Options&, Inputs& in) {  // also of no tokens
+    a.q.B = a.k.B = a.v.B = a.o.B = a.final_state.B = many;
+    a.q.H = a.k.H = a.v.H = a.o.H = a.final_state.H = many;
+    a.q.N = a.k.N = a.v.N = a.o.N = 0;
+    a.g = {};
+    a.key_weight = {};
+    a.final_state.data = in.problem.v.data.data();
+    a.final_state.F = 15;
+    a.final_state.E = 6;
+  });
+  forward_rejects("fits memory", [&](auto& a, Options& o, Inputs& in) {
+    o.p = 4;
+    a.q.B = a.k.B = a.v.B = a.o.B = a.final_state.B = std::int64_t{1} << 24;
+    a.q.H = a.k.H = a.v.H = a.o.H = a.final_state.H = std::int64_t{1} << 20;
+    a.q.N = a.k.N = a.v.N = a.o.N = 0;
+    a.g = {};
+    a.key_weight = {};
+    a.final_state.data = in.problem.v.data.data();
+    a.final_state.F = 70;
+    a.final_state.E = 6;
   });
   const std::int64_t most = std::numeric_limits<std::int64_t>::max();
   both_reject("k sizes",

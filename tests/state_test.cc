@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "src/denominator.h"
 #include "tests/problem.h"
 #include "tests/rounding.h"
 #include "tests/support.h"
@@ -217,6 +218,40 @@ TEST_P(States, PartsMergeInAnyOrderInFloat) { parts_merge_in_any_order<float>(Ge
 TEST_P(States, PartsMergeInAnyOrderInDouble) { parts_merge_in_any_order<double>(GetParam()); }
 INSTANTIATE_TEST_SUITE_P(Core, States, testing::ValuesIn(state_cases()));
 
+/// One memory as both states of forward, and as both gradients of backward: the same numbers, to the last bit.
+template <class T>
+void in_place_is_apart(const StateCase& s) {
+  for (const bool causal : {false, true}) {
+    StateCase masked = s;
+    masked.c.causal = causal;
+    Problem<T> problem(masked.c);
+    problem.base = s.base;
+    problem.add_states();
+    for_each_target([&] {
+      Outputs<T> apart = problem.outputs(), in_place = problem.outputs();
+      forward(problem.args(apart), problem.options());
+      in_place.final_state = problem.initial_state;
+      ForwardArgs<T> args = problem.args(in_place);
+      args.initial_state = args.final_state;
+      forward(args, problem.options());
+      EXPECT_TRUE(same_bits(in_place.o, apart.o) && same_bits(in_place.g, apart.g));
+      EXPECT_EQ(in_place.final_state, apart.final_state);
+
+      Gradients<T> of_apart = problem.gradients(), of_in_place = problem.gradients();
+      backward(problem.args(apart, of_apart), problem.options());
+      of_in_place.d_initial_state = problem.d_final_state;
+      BackwardArgs<T> gradient = problem.args(apart, of_in_place);
+      gradient.d_final_state = gradient.d_initial_state;
+      backward(gradient, problem.options());
+      EXPECT_TRUE(same_bits(of_in_place.dq, of_apart.dq) &&
+                  same_bits(of_in_place.dk, of_apart.dk) && same_bits(of_in_place.dv, of_apart.dv));
+      EXPECT_EQ(of_in_place.d_initial_state, of_apart.d_initial_state);
+    });
+  }
+}
+TEST_P(States, InPlaceIsApartInFloat) { in_place_is_apart<float>(GetParam()); }
+TEST_P(States, InPlaceIsApartInDouble) { in_place_is_apart<double>(GetParam()); }
+
 // Nothing has been seen: zeros, not NaN.
 TEST(EmptyState, AnswersZeros) {
   for (const int p : {1, 2}) {
@@ -301,6 +336,33 @@ TEST(StateFile, SavedIsLoaded) {
       saved_is_loaded<float>(normalize, coefficients);
       saved_is_loaded<double>(normalize, coefficients);
     }
+}
+
+// A state that was loaded answers as the one it was saved from, also where a denominator is at its floor.
+TEST(StateFile, LoadedClampsAsSaved) {
+  File file;
+  Problem<float> problem({.N = 1, .M = 1, .D = 6, .E = 3, .p = 1});
+  problem.base = {};
+  problem.k = problem.q;
+  problem.k.for_each([](float& x) { x *= -1e4f; });
+  const State<float> state = some_state(problem);
+  state.save(file.path);
+  Tensor<float> a = Tensor<float>::nan(problem.d_o.s), b = a;
+  const Report report = state.query(std::as_const(problem.q).view(), a.view());
+  EXPECT_LE(report.smallest_denominator, kDenominatorFloor<float>);
+  State<float>::load(file.path).query(std::as_const(problem.q).view(), b.view());
+  EXPECT_TRUE(same_bits(a, b));
+}
+
+// Of coefficients only c_0 .. c_p are saved, and only they count.
+TEST(StateFile, LoadedAddsUpWhateverStandsBehindTheCoefficients) {
+  File file;
+  Problem<float> problem({.N = 1, .M = 4});
+  problem.base.coefficients = {{1, 0.5, 0.25, 7, 8}};
+  State<float> state = some_state(problem);
+  state.save(file.path);
+  EXPECT_NO_THROW(state += State<float>::load(file.path));
+  EXPECT_EQ(state.count(), 8);
 }
 
 // The layout others read: eight bytes of length, JSON, the numbers.

@@ -33,7 +33,7 @@ using ParallelRun = std::function<void(int n, const std::function<void(int)>& ta
 /// a time: a call that comes meanwhile, or from inside a task, runs on its caller's thread alone. Results do not depend
 /// on it, to the last bit.
 struct Execution {
-  int threads = 0;                 ///< tasks worth starting at once; 0: all cores
+  int threads = 0;                 ///< tasks worth starting at once, not negative; 0: all cores
   ParallelRun run = {};            ///< empty: the library's pool
   Workspace* workspace = nullptr;  ///< nullptr: allocated for the call
 };

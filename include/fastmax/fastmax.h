@@ -17,6 +17,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 
@@ -62,7 +63,7 @@ struct Dropout {
 /// What a denominator at or below its floor does; only odd p has denominators that small (docs/math.md).
 enum class Floor : std::uint8_t {
   kClamp,  ///< it stands at the floor and passes no gradient
-  kError,  ///< forward throws after the work, and what it wrote is not to be used
+  kError,  ///< the call throws after the work, and what it wrote is not to be used
 };
 
 struct Options {
@@ -76,8 +77,8 @@ struct Options {
   Normalize normalize = Normalize::kStandardize;
   std::optional<std::array<double, 5>> coefficients = {};  ///< c_0 .. c_p of f; none: 1 / l!
   Dropout dropout = {};
-  /// none: kClamp at the default scale, where no weight is negative; kError where the caller chose scale or
-  /// coefficients
+  /// none: kClamp up to the default scale, where no weight is negative; kError at a larger one, at any of odd p under
+  /// kNone, and with coefficients of the caller's
   std::optional<Floor> floor = {};
 };
 
@@ -129,9 +130,9 @@ struct Plan {
 /// What forward met on the way.
 struct Report {
   Form form = Form::kAuto;  ///< that ran; kAuto: there was nothing to do
-  /// The smallest denominator over the sum of its row's key weights, where one can come near zero (odd p, the caller's
-  /// coefficients); else NaN. A clamped row counts as its floor.
-  double smallest_denominator = 0;
+  /// The smallest denominator over the sum of its row's key weights, as it was before the floor, where one can come near
+  /// zero (odd p, the caller's coefficients); else NaN, as where no row sees any weight.
+  double smallest_denominator = std::numeric_limits<double>::quiet_NaN();
 };
 
 /// Writes o, and g if asked. Inputs are read in place with their strides, which may be 0; outputs overlap no input.
@@ -183,7 +184,7 @@ struct WeightsArgs {
 
 /// Rows of the attention matrix, a_nm = w_m f(s_nm) / g_n: what forward applies with these options, its dropout
 /// included. Time O(M D) a row. Batch entry b draws as in forward; of packed sequences, which draw by their number, only
-/// the dropout of the first can be shown.
+/// the dropout of the first can be shown. Under Floor::kError it throws as forward does, if the row is among those asked for.
 template <class T>
 FASTMAX_API void attention_weights(const WeightsArgs<T>& args, const Options& options = {},
                                    const Execution& = {});

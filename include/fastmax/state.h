@@ -22,15 +22,17 @@ struct StepArgs {
 };
 
 /// o of the newest token, in time and memory O(F E) whatever the past: reads and writes the state once. Of the options,
-/// form, chunk and causal do not matter here, and dropout is refused. Same rules as forward.
+/// form, chunk and causal do not matter here, and dropout is refused. Same rules as forward. A call that throws leaves the
+/// state as it was: where Floor::kError may end it, the workspace holds a copy.
 template <class T>
-FASTMAX_API void step(const StepArgs<T>& args, const Options& options = {}, const Execution& = {});
+FASTMAX_API Report step(const StepArgs<T>& args, const Options& options = {},
+                        const Execution& = {});
 /// The workspace of that call. State's other calls are forward's, with view() as initial_state and, but for query, as
 /// final_state, N = 0 (add) or M = 0 (query), and options(), causal for extend: plan of those arguments is theirs.
 template <class T>
 FASTMAX_API Plan plan(const StepArgs<T>& args, const Options& options = {}, int threads = 0);
 
-/// Owns a state and the options it was made with. T is float or double.
+/// Owns a state and the options it was made with. T is float or double. A call that throws leaves it as it was.
 template <class T>
 class FASTMAX_API State {
  public:
@@ -42,14 +44,15 @@ class FASTMAX_API State {
   void add(const BhndView<const T>& k, const BhndView<const T>& v,
            const BnView<const T>& key_weight = {}, const Execution& = {});
   /// o [B, H, N, E] of queries [B, H, N, D] that see all tokens so far and nothing else.
-  void query(const BhndView<const T>& q, const BhndView<T>& o, const Execution& = {}) const;
+  Report query(const BhndView<const T>& q, const BhndView<T>& o, const Execution& = {}) const;
   /// Prefill: causal attention of new tokens to the past and to each other, then they join. Any split of a sequence
   /// gives the numbers of the whole, to rounding.
-  void extend(const BhndView<const T>& q, const BhndView<const T>& k, const BhndView<const T>& v,
-              const BhndView<T>& o, const BnView<const T>& key_weight = {}, const Execution& = {});
-  /// extend for one token a sequence.
-  void step(const BhndView<const T>& q, const BhndView<const T>& k, const BhndView<const T>& v,
-            const BhndView<T>& o, const Execution& = {});
+  Report extend(const BhndView<const T>& q, const BhndView<const T>& k, const BhndView<const T>& v,
+                const BhndView<T>& o, const BnView<const T>& key_weight = {},
+                const Execution& = {});
+  /// extend for one token a sequence, of weight 1.
+  Report step(const BhndView<const T>& q, const BhndView<const T>& k, const BhndView<const T>& v,
+              const BhndView<T>& o, const Execution& = {});
   /// The tokens of both. Throws Error where sizes or options differ.
   State& operator+=(const State& other);
 

@@ -121,7 +121,7 @@ class DirectForward {
     }
     for (std::size_t i = 0; i < panels; ++i) {
       write_outputs(call_, shape_, b, head, query[i].ot, query[i].g, (first + i) * kPanel,
-                    query[i].n, call_.args.o.head(b, head), call_.args.g.head(b, head));
+                    query[i].n);
     }
   }
 

@@ -219,8 +219,7 @@ class FactorisedForward {
                  static_cast<T*>(nullptr));
   }
   void write(std::size_t b, std::size_t head, std::size_t panel, const T* ot, const T* g) const {
-    write_outputs(call_, shape_, b, head, ot, g, panel * kPanel, tokens(panel),
-                  call_.args.o.head(b, head), call_.args.g.head(b, head));
+    write_outputs(call_, shape_, b, head, ot, g, panel * kPanel, tokens(panel));
   }
 
   std::size_t tokens(std::size_t panel) const { return panel_tokens(shape_.N, panel); }

@@ -1,6 +1,7 @@
 // The kernels: one entry a form and direction, called with checked arguments. A kernel allocates
 // nothing; its scratch comes from the workspace, whose size the function beside it gives.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -30,7 +31,9 @@ struct Settings {
   Coefficients coefficients{};
   T unit = 1;  ///< keys' kappa is multiplied by this: see forward_unit in fastmax.cc
   ShiftedPolynomial score;
-  bool floors = false;               ///< whether a denominator may come near zero
+  bool floors = false;  ///< whether a denominator may come near zero
+  T* ratio =
+      nullptr;  ///< if it may, [B][H][rows]: denominators over their weights, before the floor
   const T* weight_prefix = nullptr;  ///< [B][M + 1] sums of key weights, for odd p with weights
 
   /// c / c_p: kernels compute in units of score.leading, which cancels in o.
@@ -48,17 +51,13 @@ struct Settings {
     return (past ? past[initial_state.E] : T{0}) +
            (weight_prefix ? weight_prefix[b * (M + 1) + visible] : static_cast<T>(visible));
   }
-  /// g' = max(g, this), for a query that sees these.
-  T denominator_floor(std::int64_t b, std::int64_t key_head, std::int64_t M,
-                      std::int64_t visible) const {
-    return floors ? kDenominatorFloor<T> * visible_weight(b, key_head, M, visible) : T{0};
+  /// g' of a row that sees this weight; `row` counts through [B][H][rows].
+  T floored(T g, T weight, std::size_t row) const {
+    if (!floors) return std::max(g, T{0});
+    ratio[row] = g / weight;
+    return std::max(g, kDenominatorFloor<T> * weight);
   }
 };
-
-/// Whether a denominator can come near zero: f of odd order has a root, and so may any f of the caller's.
-inline bool may_vanish(const Options& options) {
-  return options.p % 2 == 1 || options.coefficients;
-}
 
 /// The settings that options give for heads of D dimensions; chunk, factors, unit and score are the call's.
 template <class T>

@@ -154,8 +154,7 @@ class LinearForward {
     alignas(64) T g[kPanel], inverse[kPanel];
     for (std::size_t lane = 0; lane < n; lane += kLanes<T>)
       dot_with_ones(q + lane * shape_.ld, S ? S + lane * kBlock : nullptr, y, g + lane);
-    invert_denominators(call_, shape_, b, head, first, n, g, inverse,
-                        c.begin == 0 ? call_.args.g.head(b, head) : nullptr);
+    invert_denominators(call_, shape_, b, head, first, n, g, inverse, c.begin == 0);
     const auto o = call_.args.o.head(b, head);
     product<By::kRow>(round_up(n, kRows), c.vectors(), shape_.K, q, shape_.ld,
                       shared.state.M + c.begin, shape_.value_stride,

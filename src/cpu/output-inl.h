@@ -37,12 +37,11 @@ HWY_INLINE void add_parts(T* HWY_RESTRICT to, const T* HWY_RESTRICT part, std::s
   }
 }
 
-/// denominator_floor of kLanes queries from `first` of one head.
+/// visible_weight of kLanes queries from `first` of one head.
 template <class T>
-HWY_INLINE Vec<T> denominator_floors(const Settings<T>& s, const Geometry& shape, std::size_t b,
-                                     std::size_t head, std::size_t first, std::size_t n) {
+HWY_INLINE Vec<T> visible_weights(const Settings<T>& s, const Geometry& shape, std::size_t b,
+                                  std::size_t head, std::size_t first, std::size_t n) {
   const Tag<T> d;
-  if (!s.floors) return hn::Zero(d);
   const T* past = s.initial_state.head(static_cast<std::int64_t>(b),
                                        static_cast<std::int64_t>(head / shape.heads));
   const auto visible = static_cast<std::size_t>(visible_keys(s, shape, first));
@@ -53,26 +52,33 @@ HWY_INLINE Vec<T> denominator_floors(const Settings<T>& s, const Geometry& shape
   } else if (s.causal) {
     weight = hn::Add(weight, hn::Iota(d, T{0}));
   }
-  if (past) weight = hn::Add(weight, hn::Set(d, past[s.initial_state.E]));
-  return hn::Mul(weight, hn::Set(d, kDenominatorFloor<T>));
+  return past ? hn::Add(weight, hn::Set(d, past[s.initial_state.E])) : weight;
 }
 
 /// From the sums g of n queries, in units of `leading`, to their denominators g', floored as denominator.h says, and to
-/// the factors leading / g' of their outputs, 0 where nothing is visible. inverse is [kPanel] and ends in zeros; g_out,
-/// all of one head's, may be nullptr.
+/// the factors leading / g' of their outputs, 0 where nothing is visible. inverse is [kPanel] and ends in zeros. If
+/// `write`, the call's g gets g', and its ratio what they were of their weights before the floor.
 template <class T>
-HWY_NOINLINE void invert_denominators(const Settings<T>& s, const Geometry& shape, std::size_t b,
-                                      std::size_t head, std::size_t first, std::size_t n,
-                                      const T* g, T* inverse, T* g_out) {
+HWY_NOINLINE void invert_denominators(const ForwardCall<T>& call, const Geometry& shape,
+                                      std::size_t b, std::size_t head, std::size_t first,
+                                      std::size_t n, const T* g, T* inverse, bool write) {
   const Tag<T> d;
-  const auto leading = hn::Set(d, static_cast<T>(s.score.leading));
+  const auto leading = hn::Set(d, static_cast<T>(call.score.leading));
+  T* const g_out =
+      write ? call.args.g.head(static_cast<std::int64_t>(b), static_cast<std::int64_t>(head))
+            : nullptr;
+  T* const ratio = write && call.floors ? call.ratio + (b * shape.H + head) * shape.N : nullptr;
   for (std::size_t j = 0; j < kPanel; j += kLanes<T>) {
     if (j >= n) {
       hn::StoreU(hn::Zero(d), d, inverse + j);
       continue;
     }
-    const auto floor = denominator_floors(s, shape, b, head, first + j, n - j);
-    auto denominator = hn::Mul(leading, hn::LoadU(d, g + j));
+    auto denominator = hn::Mul(leading, hn::LoadU(d, g + j)), floor = hn::Zero(d);
+    if (call.floors) {
+      const auto weight = visible_weights(call, shape, b, head, first + j, n - j);
+      if (ratio) store_n(hn::Div(denominator, weight), ratio + first + j, n - j);
+      floor = hn::Mul(weight, hn::Set(d, kDenominatorFloor<T>));
+    }
     denominator = hn::IfThenElse(hn::Lt(denominator, floor), floor, denominator);
     hn::StoreU(hn::IfThenElseZero(hn::Gt(denominator, hn::Zero(d)), hn::Div(leading, denominator)),
                d, inverse + j);
@@ -80,14 +86,15 @@ HWY_NOINLINE void invert_denominators(const Settings<T>& s, const Geometry& shap
   }
 }
 
-/// o = ot / g with both in units of `leading`, floored as denominator.h says; g_out, if wanted,
-/// gets the g' used.
+/// o = ot / g with both in units of `leading`, and g', floored as denominator.h says.
 template <class T>
-HWY_INLINE void write_outputs(const Settings<T>& settings, const Geometry& shape, std::size_t batch,
+HWY_INLINE void write_outputs(const ForwardCall<T>& call, const Geometry& shape, std::size_t batch,
                               std::size_t head, const T* ot, const T* g, std::size_t first,
-                              std::size_t n, Rows<T> o, T* g_out) {
+                              std::size_t n) {
   alignas(64) T inverse[kPanel];
-  invert_denominators(settings, shape, batch, head, first, n, g, inverse, g_out);
+  invert_denominators(call, shape, batch, head, first, n, g, inverse, true);
+  const auto o =
+      call.args.o.head(static_cast<std::int64_t>(batch), static_cast<std::int64_t>(head));
   unpack_plain(ot, shape.E, inverse, n, o.data + static_cast<std::int64_t>(first) * o.stride,
                static_cast<std::size_t>(o.stride));
 }
@@ -104,7 +111,11 @@ HWY_INLINE void output_factors(const BackwardCall<T>& call, const Geometry& shap
   for (std::size_t j = 0; j < kPanel; j += kLanes<T>) {
     const std::size_t count = n > j ? n - j : 0;
     const auto denominator = load_n(g + first + (count ? j : 0), count);
-    const auto floor = count ? denominator_floors(call, shape, b, head, first + j, count) : zero;
+    auto floor = zero;
+    if (call.floors && count) {
+      floor = hn::Mul(visible_weights(call, shape, b, head, first + j, count),
+                      hn::Set(d, kDenominatorFloor<T>));
+    }
     const auto leading = hn::Set(d, static_cast<T>(call.score.leading));
     hn::StoreU(hn::IfThenElseZero(hn::Gt(denominator, zero), hn::Div(leading, denominator)), d,
                inverse + j);

@@ -172,9 +172,8 @@ class Step {
   void write(std::size_t b, std::size_t h, std::size_t q, const T* sums) const {
     const T* state =
         call_.args.state.head(static_cast<std::int64_t>(b), static_cast<std::int64_t>(h));
-    const T floor = call_.floors ? kDenominatorFloor<T> * state[shape_.E] : T{0};
-    const T denominator =
-        std::max(static_cast<T>(call_.score.leading) * sums[place(shape_.E)], floor);
+    const T denominator = call_.floored(static_cast<T>(call_.score.leading) * sums[place(shape_.E)],
+                                        state[shape_.E], b * shape_.H + h * shape_.heads + q);
     const T factor = denominator > 0 ? static_cast<T>(call_.score.leading) / denominator : T{0};
     const auto o = call_.args.o.head(static_cast<std::int64_t>(b),
                                      static_cast<std::int64_t>(h * shape_.heads + q))[0];

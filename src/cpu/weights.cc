@@ -79,10 +79,12 @@ class Weights {
     }
     for (std::size_t j = 0; j < n; ++j) {
       const auto leading = static_cast<T>(call_.score.leading);
-      const T floor = call_.denominator_floor(
+      const T visible = call_.visible_weight(
           static_cast<std::int64_t>(b), static_cast<std::int64_t>(head / shape_.heads),
           static_cast<std::int64_t>(shape_.M), visible_keys(call_, shape_, query + j));
-      const T denominator = std::max(leading * s.g[j], floor);
+      const T denominator =
+          call_.floored(leading * s.g[j], visible,
+                        (b * shape_.H + head) * static_cast<std::size_t>(a.N) + first + j);
       const T factor = denominator > 0 ? leading / denominator : T{0};
       for (T& x : a[static_cast<std::int64_t>(first + j)]) x *= factor;
     }
