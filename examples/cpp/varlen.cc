@@ -27,7 +27,7 @@ int main() {
                            .k = rows(std::as_const(k).data(), 0, N),
                            .v = rows(std::as_const(v).data(), 0, N),
                            .o = rows(packed.data(), 0, N)},
-                          fastmax::Sequences{.cu_q = cu, .cu_k = cu}, options);
+                          fastmax::Sequences{cu, cu}, options);
 
   // The same, one call a sequence.
   for (std::size_t i = 0; i + 1 < cu.size(); ++i)

@@ -159,6 +159,10 @@ FASTMAX_API Plan plan(const BackwardArgs<T>& args, const Options& options = {}, 
 /// the number of sequences. The same as a call a sequence: bit for bit where the plan is the same.
 struct Sequences {
   std::span<const std::int32_t> cu_q, cu_k;
+
+  /// Both, always: `{}` stands for Options.
+  Sequences(std::span<const std::int32_t> cu_q, std::span<const std::int32_t> cu_k)
+      : cu_q(cu_q), cu_k(cu_k) {}
 };
 template <class T>
 FASTMAX_API Report forward(const ForwardArgs<T>& args, const Sequences& sequences,
