@@ -124,7 +124,7 @@ at::Tensor Attention::extend(const Heads& heads, at::Tensor& state, std::int64_t
   const std::int64_t B = q.size(0), N = q.size(2);
   at::Tensor o;
   if (N == 1) {
-    o = torch_ops::step(q, k, v, state, options_);
+    o = torch_ops::step(q, k, v, state, std::nullopt, options_);
   } else {
     std::tie(o, state) = torch_ops::attention_with_state(q, k, v, std::nullopt, state, options_);
   }

@@ -234,6 +234,26 @@ TEST(States, StepsGiveTheCausalPass) {
   EXPECT_LE(difference(state, attention_with_state(q, k, v).second), 1e-13);
 }
 
+// The floor is that of attention: a scale at which weights are negative is an error with a state as without, which then
+// stays as it was, unless clamping is asked for. A weight of zero leaves a token out.
+TEST(States, StepsTakeFloorAndWeight) {
+  torch::manual_seed(16);
+  const Tensor q = normal({1, 2, 1, 6}), v = normal({1, 2, 1, 5});
+  const AttentionOptions paper{.p = 1, .scale = 1};
+  AttentionOptions clamped = paper;
+  clamped.floor = "clamp";
+  Tensor state = torch::zeros({1, 2, 7, 6}, at::kDouble);
+  step(q, q, v, state, torch::full({1, 1}, 2, at::kDouble), paper);
+  const Tensor before = state.clone();
+  EXPECT_THROW(step(-q, q, v, state, {}, paper), fastmax::Error);
+  EXPECT_THROW(attention_with_state(-q, q, v, {}, state, paper), fastmax::Error);
+  EXPECT_TRUE(torch::equal(state, before));
+  step(-q, q, v, state, torch::zeros({1, 1}, at::kDouble), clamped);
+  EXPECT_TRUE(torch::equal(state, before));
+  step(-q, q, v, state, {}, clamped);
+  EXPECT_EQ(state.index({0, 0, 0, -1}).item<double>(), 3);
+}
+
 TEST(Elements, OfSixteenBitsGoInAndComeOut) {
   torch::manual_seed(13);
   const auto make = [](at::ScalarType type) { return normal({1, 2, 20, 8}).to(type); };

@@ -39,7 +39,7 @@ using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor>(
     double dropout_p, std::string_view dropout, std::string_view floor, std::int64_t chunk);
 using Step = Tensor(const Tensor& q, const Tensor& k, const Tensor& v, Tensor& state,
                     const OptionalTensor& key_weight, std::int64_t p, std::optional<double> scale,
-                    std::string_view normalize, OptionalList coefficients);
+                    std::string_view normalize, OptionalList coefficients, std::string_view floor);
 using Weights = Tensor(const Tensor& q, const Tensor& k, const OptionalTensor& key_weight,
                        const OptionalTensor& rows, const OptionalTensor& seed, std::int64_t p,
                        std::optional<double> scale, std::string_view normalize,
@@ -122,13 +122,13 @@ std::pair<Tensor, Tensor> attention_with_state(const Tensor& q, const Tensor& k,
 }
 
 Tensor step(const Tensor& q, const Tensor& k, const Tensor& v, Tensor& state,
-            const AttentionOptions& options) {
+            const OptionalTensor& key_weight, const AttentionOptions& options) {
   static const auto op = find_operator<Step>("fastmax::step");
   Tensor o;
   {
     at::AutoDispatchBelowADInplaceOrView below;
-    o = op.call(q, k, v, state, std::nullopt, options.p, options.scale, options.normalize,
-                list_of(options));
+    o = op.call(q, k, v, state, key_weight, options.p, options.scale, options.normalize,
+                list_of(options), options.floor);
   }
   if (!state.is_inference()) state.unsafeGetTensorImpl()->bump_version();
   return o;

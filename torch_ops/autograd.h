@@ -27,9 +27,11 @@ std::pair<at::Tensor, at::Tensor> attention_with_state(
     const std::optional<at::Tensor>& initial_state = std::nullopt,
     const AttentionOptions& options = {});
 
-/// One token, q [B, H, 1, D] -> [B, H, 1, E]: it joins the state, in place, and its query reads it. Has no gradient.
-/// Of the options, those that make the function count: p, scale, normalize, coefficients.
+/// One token, q [B, H, 1, D] -> [B, H, 1, E], key_weight [B, 1]: it joins the state, in place, and its query reads it.
+/// Has no gradient. Of the options, those that make the function count: p, scale, normalize, coefficients; and floor.
+/// What throws leaves the state as it was.
 at::Tensor step(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& state,
+                const std::optional<at::Tensor>& key_weight = std::nullopt,
                 const AttentionOptions& options = {});
 
 /// The matrix that `attention` multiplies v with, [B, H, N, M]. Has no gradient.

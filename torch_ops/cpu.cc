@@ -1,6 +1,7 @@
 // The operators on the CPU: take the arguments, check what only tensors can get wrong, make views, call the core. The
 // core checks the rest, before any work; its one line is the text of the exception that the caller sees.
 #include <cmath>
+#include <limits>
 #include <span>
 #include <string>
 
@@ -141,9 +142,11 @@ void forward(StableIValue* stack, std::uint64_t, std::uint64_t) {
         in.cu_q ? fastmax::forward(call.args, in.sequences(), options, torch_execution())
                 : fastmax::forward(call.args, options, torch_execution());
     Tensor smallest;
-    if (!std::isnan(report.smallest_denominator)) {
+    if (options.p % 2 == 1 || options.coefficients) {
       smallest = new_tensor<0>({}, ScalarType::Double);
-      *static_cast<double*>(smallest.mutable_data_ptr()) = report.smallest_denominator;
+      // Infinity where there was none, as a minimum is; NaN would not compare equal where a call is checked against another.
+      *static_cast<double*>(smallest.mutable_data_ptr()) =
+          std::fmin(report.smallest_denominator, std::numeric_limits<double>::infinity());
     }
     put(stack, call.o, call.g, call.final_state, smallest);
   });
@@ -186,6 +189,7 @@ void step(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const auto key_weight_in = arguments.take<OptionalTensor>();
   TakenOptions taken;
   taken.take_function(arguments);
+  taken.floor = arguments.take_word();
 
   const Options options = taken.checked(0);
   with_dtype_of(q_in, [&]<class S>() {

@@ -16,16 +16,17 @@
   "cu_q=None, Tensor? cu_k=None, Tensor? seed=None"
 
 STABLE_TORCH_LIBRARY(fastmax, m) {
-  // smallest_denominator: of a row, over the sum of its weights, where one can come near zero (odd p, coefficients).
+  // smallest_denominator: of a row, over the sum of its weights, before the floor; where one can come near zero (odd p,
+  // coefficients). Infinity if no row sees any weight.
   m.def("forward(" FASTMAX_OPERANDS ", *, " FASTMAX_FUNCTION ", " FASTMAX_CALL
         ", bool return_state=False) -> (Tensor o, Tensor g, Tensor final_state, Tensor "
         "smallest_denominator)");
   m.def("backward(Tensor d_o, Tensor? d_final_state, Tensor o, Tensor g, " FASTMAX_OPERANDS
         ", *, " FASTMAX_FUNCTION ", " FASTMAX_CALL
         ") -> (Tensor dq, Tensor dk, Tensor dv, Tensor d_initial_state)");
-  // One token, N = 1: it joins the state, then the query reads it.
+  // One token, N = 1: it joins the state, then the query reads it. A state whose denominator is an error stays as it was.
   m.def("step(Tensor q, Tensor k, Tensor v, Tensor(a!) state, Tensor? key_weight=None, *, "  //
-        FASTMAX_FUNCTION ") -> Tensor");
+        FASTMAX_FUNCTION ", str floor='auto') -> Tensor");
   // [B, H, number of rows, M]; rows: int64 indices of queries, all if None.
   m.def(
       "attention_weights(Tensor q, Tensor k, Tensor? key_weight=None, Tensor? rows=None, "

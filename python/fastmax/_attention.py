@@ -150,9 +150,9 @@ def scaled_dot_product_attention(
             "composite" for torch operations only, which tensors that are not on the CPU always use.
         coefficients: c_0 .. c_p of f in the place of 1 / l!.
         floor: what a denominator near zero does (odd p, own coefficients): "clamp" keeps it at a floor, "error" raises
-            ValueError, "auto" raises where the caller chose scale or coefficients. The smallest one met is the fourth result of
-            `torch.ops.fastmax.forward`. Under a transform of torch.func and in forward mode, which hide values, it is
-            always clamped.
+            ValueError, "auto" raises where coefficients are the caller's or the scale is above the safe default. The smallest
+            one met is the fourth result of `torch.ops.fastmax.forward`. Under a transform of torch.func and in forward mode,
+            which hide values, it is always clamped.
 
     Raises:
         ValueError, TypeError: one line that names the argument, the rule and the value. Nothing has been computed then,
@@ -194,12 +194,15 @@ def scaled_dot_product_attention(
                            coefficients=coefficients, count=count)  # fmt: skip
 
 
-def step(q: Tensor, k: Tensor, v: Tensor, state: FastmaxState, key_weight: Tensor | None = None) -> Tensor:
+def step(
+    q: Tensor, k: Tensor, v: Tensor, state: FastmaxState, key_weight: Tensor | None = None, *, floor: str = "auto"
+) -> Tensor:
     """One token a sequence: it joins `state`, in place, and its query reads it.
 
     q [B, H, D], k [B, Hkv, D], v [B, Hkv, E], key_weight [B] -> [B, H, E], in time and memory that do not depend on how
     many tokens came before. The same numbers as the causal pass over all of them. Has no gradient:
-    `scaled_dot_product_attention(..., initial_state=, return_state=True)` has.
+    `scaled_dot_product_attention(..., initial_state=, return_state=True)` has. `floor` is as there; what raises leaves the
+    state as it was.
 
     Raises:
         ValueError, TypeError: for tensors of other shapes, types or devices, key weights outside of 0 .. 2^40, and a state that requires a
@@ -217,7 +220,11 @@ def step(q: Tensor, k: Tensor, v: Tensor, state: FastmaxState, key_weight: Tenso
     if key_weight is not None:
         need_type("key_weight", key_weight, Tensor, "a Tensor")
         need(key_weight.dim() == 1, "key_weight of 1 dimension [B]", key_weight.dim())
-    o = step_in_place(q, k, v, state.tensor, key_weight, state.options())
+    options = state.options()
+    if floor != "auto":
+        need_type("floor", floor, str, "a str")
+        options["floor"] = floor
+    o = step_in_place(q, k, v, state.tensor, key_weight, options)
     state.count += 1
     return o
 
@@ -236,12 +243,13 @@ def attention_weights(
     normalize: str = "standardize",
     key_weight: Tensor | None = None,
     coefficients: Sequence[float] | None = None,
+    floor: str = "auto",
 ) -> Tensor:
     """Rows of the attention matrix, exactly what the operator applies to the values: a_nm = w_m f(s_nm) / g_n.
 
     query [..., H, N, D], key [..., Hkv, M, D] -> [..., H, R, M] for R `rows`, indices of queries from 0 in any order;
     None is all of them. Time O(M D) a row. The other arguments are those of `scaled_dot_product_attention`, of which it has
-    neither dropout, cu_seqlens, states, method nor floor (small denominators are clamped). Every row sums to one, or to zero
+    neither dropout, cu_seqlens, states nor method. Every row sums to one, or to zero
     where no key has weight. Under autocast query and key are rounded as there, the weights are not. Has no gradient
     (`fastmax.reference` has).
 
@@ -254,7 +262,8 @@ def attention_weights(
         key_weight = _weight_of(attn_mask, key_weight, query, key, shape)
     if rows is not None:
         rows = _row_indices(rows).to(query.device)
-    options = {**function_options(p, scale, normalize, coefficients), "causal": is_causal}
+    need_type("floor", floor, str, "a str")
+    options = {**function_options(p, scale, normalize, coefficients), "causal": is_causal, "floor": floor}
     try:
         a = weights(query, key, key_weight, rows, options)
     except ValueError as wrong:

@@ -126,8 +126,8 @@ def _attention(first, q, k, v, key_weight, initial_state, seed, *, return_state,
     numerator, g = sums[..., :-1], sums[..., -1]
     smallest = None
     if _is_judged(**options):
-        own = options.get("scale") is not None or options.get("coefficients") is not None
-        g, smallest = _floored(g, _visible_weight(q, k, key_weight, initial_state, options), floor, own)
+        total = _visible_weight(q, k, key_weight, initial_state, options)
+        g, smallest = _floored(g, total, floor_is_error(floor, q.size(3), **options))
     rows = g != 0
     o = torch.where(rows[..., None], numerator / torch.where(rows, g, 1)[..., None], 0)
     if return_state:
@@ -202,9 +202,9 @@ def _prepared(first, q, k, v, key_weight, initial_state, seed, *, p=2, scale=Non
 
 
 def attention_weights(q, k, key_weight=None, rows=None, seed=None, *, p=2, scale=None, normalize="standardize",
-                      coefficients=None, causal=False, **_):  # fmt: skip
+                      coefficients=None, causal=False, floor="auto", **_):  # fmt: skip
     """What torch.ops.fastmax.attention_weights gives without dropout: a_nm = w_m f(s_nm) / g_n."""
-    check(q, k, k, key_weight, p=p, scale=scale, normalize=normalize, coefficients=coefficients, causal=causal)
+    check(q, k, k, key_weight, p=p, scale=scale, normalize=normalize, coefficients=coefficients, causal=causal, floor=floor)
     dtype = q.dtype
     computed = _computed(dtype)
     (_, H, N, D), (B, Hkv, M, _) = q.shape, k.shape
@@ -215,11 +215,12 @@ def attention_weights(q, k, key_weight=None, rows=None, seed=None, *, p=2, scale
     weight = weight[:, None, None, :].expand(B, H, len(rows), M)
     if causal:
         weight = weight * (torch.arange(M, device=q.device) <= rows[:, None] + (M - N))
-    scale = ft.default_scale(p, D, normalize) if scale is None else scale
-    f = weight * ft.polynomial(scale * q_hat @ k_hat.mT, ft.coefficients_of(p, coefficients))
-    g = f.sum(-1, keepdim=True)
+    q_scale = ft.default_scale(p, D, normalize) if scale is None else scale
+    f = weight * ft.polynomial(q_scale * q_hat @ k_hat.mT, ft.coefficients_of(p, coefficients))
+    g = f.sum(-1)
     if p % 2 == 1 or coefficients is not None:
-        g = torch.maximum(g, _FLOOR[computed] * weight.sum(-1, keepdim=True))
+        g, _ = _floored(g, weight.sum(-1), floor_is_error(floor, D, p, scale, normalize, coefficients))
+    g = g[..., None]
     return torch.where(g != 0, f / torch.where(g != 0, g, 1), 0).to(dtype)
 
 
@@ -279,24 +280,28 @@ def _visible_weight(q, k, key_weight, initial_state, options) -> Tensor:
     return total + initial_state[:, :, 0, -1].repeat_interleave(H // Hkv, 1)[..., None]
 
 
-def _floored(g: Tensor, total: Tensor, floor: str, own: bool) -> tuple[Tensor, Tensor]:
-    """g at its floor at least, where it is a constant; and the smallest of them over their weights."""
+def _floored(g: Tensor, total: Tensor, is_error: bool) -> tuple[Tensor, Tensor]:
+    """g at its floor at least, where it is a constant; and the smallest of them over their weights before that."""
     tau = _FLOOR[g.dtype]
-    g = torch.where(g < tau * total, tau * total, g)
     ratios = torch.where(total > 0, g.detach() / torch.where(total > 0, total, 1), torch.inf)
     smallest = ratios.amin() if ratios.numel() else g.new_full((), torch.inf)
     smallest = smallest if g.device.type == "mps" else smallest.double()  # where there is no float64
+    g = torch.where(g < tau * total, tau * total, g)
     has_value = not (
         g.is_meta or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
     )
-    if has_value and floor_is_error(floor, own):
+    if has_value and is_error:
         need_denominators(smallest.item(), g.dtype)
     return g, smallest
 
 
-def floor_is_error(floor: str, own: bool) -> bool:
-    """Whether a denominator at its floor is an error; `own`: scale or coefficients are the caller's."""
-    return floor == "error" or (floor == "auto" and own)
+def floor_is_error(floor: str, D: int, p=2, scale=None, normalize="standardize", coefficients=None, **_) -> bool:
+    """Whether a denominator at its floor is an error: src/denominator.cc."""
+    if floor != "auto" or coefficients is not None:
+        return floor != "clamp"
+    if scale is None or p % 2 == 0:
+        return False
+    return normalize == "none" or scale > ft.default_scale(p, D, normalize)
 
 
 def need_denominators(smallest: float, computed: torch.dtype, where: str = "") -> None:

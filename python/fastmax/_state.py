@@ -54,10 +54,7 @@ class FastmaxState:
         need(count >= 0, "count >= 0", count)
         self.tensor, self.D, self.E = tensor, D, tensor.size(3) - 1
         self.p, self.normalize, self.count = p, normalize, count
-        no_default = p % 2 == 1 and normalize == "none" and scale is not None
-        default = math.nan if no_default else ft.default_scale(p, D, normalize)
-        self.scale: float = default if scale is None else float(scale)
-        self._own_scale = self.scale != default
+        self.scale: float = ft.default_scale(p, D, normalize) if scale is None else float(scale)
         self.coefficients = None if coefficients is None else tuple(map(float, coefficients))
 
     @classmethod
@@ -97,12 +94,14 @@ class FastmaxState:
         self.count += k.size(2)
         return self
 
-    def query(self, q: Tensor) -> Tensor:
-        """o [B, H, N, E] of queries [B, H, N, D] that see all tokens so far and nothing else; H a multiple of Hkv."""
+    def query(self, q: Tensor, *, floor: str = "auto") -> Tensor:
+        """o [B, H, N, E] of queries [B, H, N, D] that see all tokens so far and nothing else; H a multiple of Hkv. `floor` as
+        in `scaled_dot_product_attention`."""
         need_tensor("q", q)
+        options = {} if floor == "auto" else {"floor": floor}
         B, H = self.tensor.shape[:2]
         names = {"initial_state": "state", "k": "state", "v": "state"}
-        return self._attend(q, q.new_empty(B, H, 0, self.D), q.new_empty(B, H, 0, self.E), None, names)[0]
+        return self._attend(q, q.new_empty(B, H, 0, self.D), q.new_empty(B, H, 0, self.E), None, names, **options)[0]
 
     def _attend(self, q, k, v, key_weight, names, **options):
         options.update(self.options())
@@ -115,8 +114,8 @@ class FastmaxState:
 
     def options(self) -> dict[str, Any]:
         """The operators' options that are not at their default."""
-        # Of odd order, an own scale makes denominators near zero an error.
-        return function_options(self.p, self.scale if self._own_scale else None, self.normalize, self.coefficients)
+        own = self.p % 2 == 1 or self.scale != 1
+        return function_options(self.p, self.scale if own else None, self.normalize, self.coefficients)
 
     def check_function(self, p, scale, normalize, coefficients) -> None:
         """A call with this past computes what the past was made for."""

@@ -163,8 +163,8 @@ class Attention:
             q = q * factor[:, None]
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         rate = self.dropout if training else 0.0
-        if state is not None and q.size(2) == 1 and self.order % 2 == 0:  # in place; of odd order it has no floor
-            o = step(q[:, :, 0], k[:, :, 0], v[:, :, 0], state)[:, :, None]
+        if state is not None and q.size(2) == 1:  # in place
+            o = step(q[:, :, 0], k[:, :, 0], v[:, :, 0], state, floor=self.options["floor"])[:, :, None]
         elif self.order == 0:
             mask = None if key_weight is None else (key_weight > 0)[:, None, None]
             o = F.scaled_dot_product_attention(q, k, v, mask, rate, self.causal, **self.options)

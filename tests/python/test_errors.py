@@ -326,5 +326,43 @@ def test_denominators_near_zero(method):
     assert fastmax.scaled_dot_product_attention(x, -x, x, **options).isfinite().all()
     clamped = fastmax.scaled_dot_product_attention(x, -x, x, scale=1.0, floor="clamp", **options)
     assert clamped.isfinite().all()
-    o, g, _, smallest = torch.ops.fastmax.forward(x, -x, x, p=1, causal=True, scale=1.0, floor="clamp")
-    assert torch.equal(smallest, (g[0, 0] / torch.arange(1, 41)).min().double())
+    forward = fastmax._composite.attention if method == "composite" else torch.ops.fastmax.forward
+    *_, smallest = forward(x, -x, x, p=1, causal=True, scale=1.0, floor="clamp")
+    hat = (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, unbiased=False) + 1e-6).sqrt()
+    g = (1 - hat @ hat.mT).tril().sum(-1)  # before the floor
+    torch.testing.assert_close(smallest.float(), (g / torch.arange(1, 41)).min(), rtol=1e-5, atol=0)
+    assert smallest < 0
+    safe = fastmax.FastmaxState.zeros(1, 1, 16, 16, p=1).scale
+    assert fastmax.scaled_dot_product_attention(x, -x, x, scale=safe, **options).isfinite().all()
+    for tokens in (x[:, :, :0], x):  # no query, no key
+        *_, smallest = forward(tokens, x[:, :, : 40 - tokens.size(2)], x[:, :, : 40 - tokens.size(2)], p=1)
+        assert smallest == torch.inf
+
+
+@pytest.mark.parametrize("device", ["cpu", "composite"])
+def test_denominators_near_zero_in_steps_queries_and_weights(device, monkeypatch):
+    """What ends attention ends them, and leaves the state as it was; clamping is for who asks for it."""
+    if device == "composite":
+        monkeypatch.setattr("fastmax._call.is_transformed", lambda: True)
+        monkeypatch.setattr("fastmax._attention.is_transformed", lambda: True)
+    x = torch.randn(1, 1, 2, 16, generator=torch.Generator().manual_seed(0))
+    token = x[:, :, 0]
+    state = fastmax.FastmaxState.zeros(1, 1, 16, 16, p=1, scale=1.0)
+    fastmax.step(token, token, token, state)
+    before = state.tensor.clone()
+    for call in (
+        lambda **floor: fastmax.step(-token, token, token, state, **floor),
+        lambda **floor: state.query(-x[:, :, :1], **floor),
+        lambda **floor: fastmax.attention_weights(x, -x, p=1, scale=1.0, **floor),
+    ):
+        for floor in ({}, {"floor": "error"}):
+            with pytest.raises(ValueError, match="denominators above .* got -"):
+                call(**floor)
+            assert state.count == 1 and torch.equal(state.tensor, before)
+    for call in (
+        lambda: state.query(-x[:, :, :1], floor="clamp"),
+        lambda: fastmax.attention_weights(x, -x, p=1, scale=1.0, floor="clamp"),
+        lambda: fastmax.step(-token, token, token, state, floor="clamp"),
+    ):
+        assert call().isfinite().all()
+    assert state.count == 2

@@ -149,6 +149,10 @@ def test_opcheck_of_every_option():
     options = {"causal": True, "dropout_p": 0.3, "dropout": "token", "return_state": True}
     torch.library.opcheck(ops.forward.default, (q, k, v, None, past, cu, cu, seed), options)
     torch.library.opcheck(ops.forward.default, (q, k, v), {"p": 1, "coefficients": [1.0, 0.1]})
+    for tokens in ((q[:, :, :0], k, v), (q, k[:, :, :0], v[:, :, :0]), (q[:, :, :0], k[:, :, :0], v[:, :, :0])):
+        for p in (1, 2):
+            torch.library.opcheck(ops.forward.default, tokens, {"p": p, "return_state": True})
+            torch.library.opcheck(ops.forward.default, tokens, {"p": p})
     halves = [x.detach().bfloat16().requires_grad_() for x in (q, k, v)]
     torch.library.opcheck(ops.forward.default, (*halves, torch.ones(1, 9)), {"normalize": "l2"})
 
@@ -161,7 +165,7 @@ def test_opcheck_of_backward_step_and_weights():
     inputs = [x.clone().requires_grad_() for x in (q, k, v)]
     torch.library.opcheck(ops.backward.default, (*gradients, o.detach(), g.detach(), *inputs, None, past))
     token = [x[:, :, :1] for x in (q, k, v)]
-    torch.library.opcheck(ops.step.default, (*token, past.detach().clone()))
+    torch.library.opcheck(ops.step.default, (*token, past.detach().clone()), {"floor": "clamp"})
     torch.library.opcheck(
         ops.step.default, (*(x.half() for x in token), torch.ones(2, 2, 15, 4)), {"normalize": "none"}
     )

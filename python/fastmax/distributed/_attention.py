@@ -96,7 +96,7 @@ def sequence_parallel_attention(
     if judged:
         options["floor"] = "clamp"
     o, _, _, smallest = attend(q, k, v, key_weight, past, None, None, method, 0.0, options, {})
-    if judged and floor_is_error(floor, scale is not None or coefficients is not None):
+    if judged and floor_is_error(floor, q.size(3), p, scale, normalize, coefficients):
         smallest = smallest.detach().to(torch.float64, copy=True)
         dist.all_reduce(smallest, dist.ReduceOp.MIN, group=group)
         need_denominators(smallest.item(), own.dtype, " on every rank")
