@@ -16,7 +16,7 @@ struct ReportOptions {
   std::string results = "docs/results";
   bool todo = false, check = false, speed = false;
   std::vector<std::string> only;
-  double seconds = 10;
+  double seconds = 2;
 };
 
 void run(const ReportOptions& options) {

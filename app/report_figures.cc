@@ -110,7 +110,7 @@ void add_bubble_figure(const Results& results, Publication& publication) {
     const bool there = !results.runs_of({task}).empty() && !results.speed(task).is_null();
     (there ? tasks : missing).push_back(task);
   }
-  for (const std::string& task : tasks) names.push_back(heading_of(task));
+  for (const std::string& task : tasks) names.push_back(with_data(results, heading_of(task), task));
   for (const std::string& attention :
        {"softmax", "fastmax2", "fastmax1", "linear", "performer", "reformer", "informer"}) {
     std::vector<double> accuracy, speed, memory;
@@ -142,7 +142,8 @@ void add_bubble_figure(const Results& results, Publication& publication) {
       "figure is of a GPU, steps a "
       "second, and its harness.";
   for (const std::string& task : missing)
-    caption += " " + heading_of(task) + " is not in it: not run or not timed.";
+    caption +=
+        " " + with_data(results, heading_of(task), task) + " is not in it: not run or not timed.";
   publication.texts["figure5.md"] =
       page("Figure 5: accuracy, speed and memory", bubbles.empty() ? "" : "figure5.svg", caption,
            how_run(results, tasks) + "\n" + how_timed(results, tasks));
@@ -165,8 +166,9 @@ void add_loss_figure(const Results& results, Publication& publication) {
     }
     const auto groups = group_by_seed(dirs_of(runs));
     Plot steps = curves(groups, "step", "train_loss"), seconds = steps;
-    steps.title = folder + " by step";
-    seconds.title = folder + " by time";
+    const std::string name = with_data(results, folder, folder);
+    steps.title = name + " by step";
+    seconds.title = name + " by time";
     seconds.x_label = "seconds of training";
     seconds.legend = false;
     seconds.series.clear();

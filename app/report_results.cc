@@ -150,6 +150,14 @@ std::vector<std::string> Results::folders(const std::string& prefix) const {
   return all;
 }
 
+std::string Results::data_of(const std::string& name) const {
+  for (const FinishedRun& run : runs_of({name})) {
+    if (run.result.contains("data")) return run.result.at("data");
+  }
+  const ordered_json& timing = speed(name);
+  return timing.is_object() ? timing.value("data", "") : "";
+}
+
 const ordered_json& Results::speed(const std::string& name) const {
   const auto found = speed_.find(name);
   return found == speed_.end() ? kNothing : found->second;

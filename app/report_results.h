@@ -61,6 +61,8 @@ class Results {
   const nlohmann::ordered_json& speed(const std::string& name) const;
   /// Its row of an attention, or null.
   const nlohmann::ordered_json& speed(const std::string& name, const std::string& attention) const;
+  /// What must be said of the data of a folder or of a timing of this name; "": its task says it.
+  std::string data_of(const std::string& name) const;
   /// figure3.json, or null.
   const nlohmann::ordered_json& bench() const { return bench_; }
 

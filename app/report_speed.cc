@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -10,57 +11,62 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "app/clock.h"
 #include "app/error.h"
 #include "app/evaluate.h"
 #include "app/files.h"
 #include "app/info.h"
 #include "app/names.h"
-#include "app/optimiser.h"
 #include "app/progress.h"
 #include "app/recipe.h"
 #include "app/report_words.h"
 #include "app/run_dir.h"
+#include "app/sampled_batches.h"
 #include "app/signals.h"
 #include "app/statistics.h"
 #include "app/step_cost.h"
 #include "app/subprocess.h"
 #include "app/task.h"
+#include "app/train.h"
 #include "app/version.h"
 
 namespace fastmax::app {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Batch, B, N, tokens, values, lengths, targets, mask_zero)
+
 namespace {
 
 constexpr int kRounds = 3;
+constexpr double kLongest = 40;  // seconds; no round is begun that would bring an attention beyond
 
-/// A model of the recipe with its optimiser and its data.
+/// A model of the recipe with its optimiser and batches.
 class Trainee {
  public:
-  Trainee(const Recipe& recipe, Task& task)
-      : task_(task),
+  Trainee(const Recipe& recipe, const std::vector<Batch>& batches)
+      : batches_(batches),
         rate_(recipe.train.learning_rate),
         model_(model_config(recipe), static_cast<std::uint64_t>(recipe.seed)),
-        optimiser_(model_.parameters(), {}, model_.rates()) {}
+        optimiser_(model_.parameters(), optimiser_config(recipe), model_.rates()) {}
 
-  void step() {
-    const Tensors batch = to_tensors(task_.train_batch(step_++));
+  void step(std::size_t i) {
+    const Tensors batch = to_tensors(batches_[i]);
     const at::Tensor logits = model_.forward(batch.tokens, batch.key_weight, /*training=*/true);
     cross_entropy(logits, batch.targets).backward();
     optimiser_.step(rate_);
   }
 
  private:
-  Task& task_;
-  std::int64_t step_ = 0;
+  const std::vector<Batch>& batches_;
   double rate_;
   Model model_;
   AdamW optimiser_;
 };
 
 /// Pages in the code of a step, whose memory is nobody's, on two sequences.
-void warm_up(const Recipe& recipe, Task& task) {
-  const Tensors batch = to_tensors(task.train_batch(0));
+void warm_up(const Recipe& recipe, const Batch& first) {
+  const Tensors batch = to_tensors(first);
   const std::int64_t few = std::min<std::int64_t>(2, batch.tokens.size(0));
   const Model model(model_config(recipe), 0);
   model
@@ -76,8 +82,29 @@ Recipe recipe_of(const PlannedSpeed& speed, const std::string& attention) {
   return read_recipe(speed.recipe, settings);
 }
 
-Json measure_point(const PlannedSpeed& speed, const std::string& attention, double seconds) {
+/// The batches of a timing where its processes find them, as long as this lives.
+class BatchFile {
+ public:
+  explicit BatchFile(const std::vector<Batch>& batches)
+      : path_(fs::temp_directory_path() / text("fastmax-batches-", ::getpid(), ".json")) {
+    write_file(path_, nlohmann::json(batches).dump());
+  }
+  BatchFile(const BatchFile&) = delete;
+  BatchFile& operator=(const BatchFile&) = delete;
+  ~BatchFile() {
+    std::error_code gone;
+    fs::remove(path_, gone);
+  }
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+Json measure_point(const PlannedSpeed& speed, const std::string& attention, const fs::path& batches,
+                   double seconds) {
   const Json request = {{"recipe", write_recipe(recipe_of(speed, attention))},
+                        {"batches", batches.string()},
                         {"seconds", seconds}};
   const Finished child = run_program({own_path(), "speed-point", request.dump()}, false);
   const Json answer = Json::parse(child.output, nullptr, /*allow_exceptions=*/false);
@@ -104,48 +131,86 @@ bool complete(const fs::path& file, const PlannedSpeed& speed) {
       });
 }
 
+/// What the rounds found of an attention.
+struct Found {
+  std::vector<std::vector<double>> seconds;  ///< [batch][round]
+  std::vector<double> memory;
+  std::int64_t steps = 0;
+  double spent = 0;    ///< seconds, processes and warm-ups included
+  std::string failed;  ///< why there is no more
+
+  bool has_time() const {
+    const double rounds = static_cast<double>(memory.size());
+    return memory.empty() || spent + spent / rounds <= kLongest;
+  }
+  void add(const Json& point) {
+    const std::vector<double> medians = point.at("seconds");
+    seconds.resize(medians.size());
+    for (std::size_t i = 0; i < medians.size(); ++i) seconds[i].push_back(medians[i]);
+    memory.push_back(point.at("peak_memory_bytes"));
+    steps += point.at("steps").get<std::int64_t>();
+  }
+  StepCost cost() const {
+    StepCost cost{.steps = steps,
+                  .seconds = {},
+                  .peak_memory_bytes = static_cast<std::int64_t>(median(memory))};
+    for (const auto& rounds : seconds) cost.seconds.push_back(median(rounds));
+    return cost;
+  }
+};
+
 Json measure(const PlannedSpeed& speed, double seconds) {
+  const std::unique_ptr<Task> task = load_task(recipe_of(speed, speed.attentions[0]));
+  const SampledBatches sampled = sample_batches(*task);
+  const BatchFile file(sampled.batches);
   const auto total = static_cast<std::int64_t>(kRounds * speed.attentions.size());
   Progress bar(speed.name, "points", total);
   std::int64_t done = 0;
-  std::map<std::string, std::vector<double>> rate, memory, steps;
-  std::map<std::string, std::string> failed;
+  std::map<std::string, Found> all;
   for (int round = 0; round < kRounds; ++round) {
     for (const std::string& attention : speed.attentions) {
       bar.update(done++, attention, true);
-      if (failed.contains(attention)) continue;
-      const Json point = measure_point(speed, attention, seconds);
+      Found& found = all[attention];
+      if (!found.failed.empty() || !found.has_time()) continue;
+      const auto began = Clock::now();
+      const Json point = measure_point(speed, attention, file.path(), seconds);
+      found.spent += seconds_since(began);
       if (point.contains("note")) {
-        failed[attention] = point.at("note");
-        continue;
+        found.failed = point.at("note");
+      } else {
+        found.add(point);
       }
-      rate[attention].push_back(point.at("steps_per_second"));
-      memory[attention].push_back(point.at("peak_memory_bytes"));
-      steps[attention].push_back(point.at("steps"));
     }
   }
   bar.update(total, "done", true);
   Json rows = Json::array();
   for (const std::string& attention : speed.attentions) {
-    if (failed.contains(attention)) {
+    const Found& found = all[attention];
+    if (!found.failed.empty()) {
       rows.push_back(
-          {{"attention", attention}, {"steps_per_second", nullptr}, {"note", failed[attention]}});
+          {{"attention", attention}, {"steps_per_second", nullptr}, {"note", found.failed}});
       continue;
     }
+    const StepCost cost = found.cost();
     rows.push_back({{"attention", attention},
-                    {"steps", static_cast<std::int64_t>(kRounds * mean(steps[attention]))},
-                    {"steps_per_second", median(rate[attention])},
-                    {"peak_memory_bytes", static_cast<std::int64_t>(median(memory[attention]))}});
+                    {"steps", sampled.steps},
+                    {"seconds", cost.seconds},
+                    {"timed", cost.steps},
+                    {"steps_per_second", cost.steps_per_second()},
+                    {"peak_memory_bytes", cost.peak_memory_bytes}});
   }
-  return {{"name", speed.name},
-          {"recipe", speed.recipe},
-          {"settings", speed.settings},
-          {"sizes", sizes_of(recipe_of(speed, speed.attentions[0]))},
-          {"threads", 1},
-          {"machine", machine_name()},
-          {"version", version()},
-          {"commit", commit()},
-          {"rows", rows}};
+  Json timing = {{"name", speed.name},
+                 {"recipe", speed.recipe},
+                 {"settings", speed.settings},
+                 {"sizes", sizes_of(recipe_of(speed, speed.attentions[0]))},
+                 {"threads", 1},
+                 {"machine", machine_name()},
+                 {"version", version()},
+                 {"commit", commit()},
+                 {"batch_seconds", sampled.seconds}};
+  if (!task->data_name().empty()) timing["data"] = task->data_name();
+  timing["rows"] = rows;
+  return timing;
 }
 
 }  // namespace
@@ -178,15 +243,19 @@ void add_speed_point(CLI::App& app) {
     const Json json = Json::parse(*request);
     const Recipe recipe = parse_recipe(json.at("recipe").get<std::string>(), "the recipe");
     at::set_num_threads(1);
-    const std::unique_ptr<Task> task = load_task(recipe);
-    warm_up(recipe, *task);
+    const auto batches = nlohmann::json::parse(read_file(json.at("batches").get<std::string>(),
+                                                         "the batches of a timing"))
+                             .get<std::vector<Batch>>();
+    warm_up(recipe, batches[0]);
     const StepCost cost = measure_steps(
-        [&]() -> std::function<void()> {
-          const auto trainee = std::make_shared<Trainee>(recipe, *task);
-          return [trainee] { trainee->step(); };
+        [&]() -> std::function<void(std::size_t)> {
+          const auto trainee = std::make_shared<Trainee>(recipe, batches);
+          return [trainee](std::size_t i) { trainee->step(i); };
         },
-        json.at("seconds"));
-    std::cout << cost.json().dump() << "\n";
+        batches.size(), json.at("seconds"));
+    Json answer = cost.json();
+    answer["seconds"] = cost.seconds;
+    std::cout << answer.dump() << "\n";
   });
 }
 

@@ -39,15 +39,9 @@ std::string printed_cell(const std::map<std::string, PaperNumbers::Row>& printed
   return " (" + formatted(pattern, row->second.at(task)) + ")";
 }
 
-/// "ListOps", or of a set that is not the paper's: "Retrieval, AAN-proxy".
+/// "ListOps", or of a set that is not the paper's: "Retrieval (AAN-proxy)".
 std::string named_task(const Results& results, const std::string& task) {
-  for (const FinishedRun& run : results.runs_of({task})) {
-    if (run.result.contains("data")) {
-      const std::string data = run.result.at("data");
-      if (data != task) return heading_of(task) + ", " + data;
-    }
-  }
-  return heading_of(task);
+  return with_data(results, heading_of(task), task);
 }
 
 std::string paper_table(const Results& results) {
@@ -150,7 +144,11 @@ std::string paper_rate_cell(const Results& results, const std::string& task,
 std::string speed_table(const Results& results, const std::string& prefix,
                         const std::vector<std::string>& attentions, Cell cell) {
   std::vector<Column> columns = {{"attention", Align::kLeft}};
-  for (const std::string& task : paper_tasks()) columns.push_back({heading_of(task)});
+  for (const std::string& task : paper_tasks()) {
+    const std::string heading = heading_of(task);
+    const bool printed = cell == paper_rate_cell;  // of the paper's own data
+    columns.push_back({printed ? heading : with_data(results, heading, prefix + task)});
+  }
   Table table(columns);
   for (const std::string& attention : attentions) {
     std::vector<std::string> cells = {attention};

@@ -111,6 +111,11 @@ std::string heading_of(const std::string& task) {
   return name;
 }
 
+std::string with_data(const Results& results, const std::string& name, const std::string& folder) {
+  const std::string data = results.data_of(folder);
+  return data.empty() ? name : name + " (" + data + ")";
+}
+
 std::string mean_cell(const std::vector<double>& values, int digits) {
   if (values.empty()) return kNotRun;
   const std::string pattern = text("%.", digits, "f");
@@ -155,8 +160,8 @@ std::string how_run(const Results& results, const std::vector<std::string>& fold
       }
     }
     for (const auto& runs : alike) {
-      table.row({"`" + folder + "`", recipe_cell(runs[0].plan), sizes_of(runs[0].recipe),
-                 seeds_of(runs), departures(results, runs[0].recipe)});
+      table.row({with_data(results, "`" + folder + "`", folder), recipe_cell(runs[0].plan),
+                 sizes_of(runs[0].recipe), seeds_of(runs), departures(results, runs[0].recipe)});
     }
   }
   if (all.empty()) return "Nothing of this was run yet.\n";
@@ -167,21 +172,36 @@ std::string how_run(const Results& results, const std::vector<std::string>& fold
 }
 
 std::string how_timed(const Results& results, const std::vector<std::string>& names) {
-  Table table({{"timing", Align::kLeft}, {"recipe", Align::kLeft}, {"sizes", Align::kLeft}});
+  Table table({{"timing", Align::kLeft},
+               {"recipe", Align::kLeft},
+               {"sizes", Align::kLeft},
+               {"a batch is made in"},
+               {"of the fastest step"}});
   std::vector<const ordered_json*> documents;
   for (const std::string& name : names) {
     const ordered_json& document = results.speed(name);
     if (document.is_null()) continue;
     documents.push_back(&document);
-    table.row({"`" + name + "`", "`" + document.at("recipe").get<std::string>() + "`",
-               document.at("sizes")});
+    double fastest = 0;  // steps a second
+    for (const ordered_json& row : document.at("rows")) {
+      if (!row.at("steps_per_second").is_null())
+        fastest = std::max(fastest, row.at("steps_per_second").get<double>());
+    }
+    const double making = document.at("batch_seconds");
+    table.row({with_data(results, "`" + name + "`", name),
+               "`" + document.at("recipe").get<std::string>() + "`", document.at("sizes"),
+               short_number(1e3 * making) + " ms", short_number(100 * making * fastest) + " %"});
   }
   if (documents.empty()) return "Nothing of this was timed yet.\n";
   return "Timed by `fastmax report --speed`, apart from the training runs, which shared the "
-         "machine: forward, backward, update "
-         "and the making of batches; kinds of attention took turns, and each figure is the median. "
-         "Memory is the peak of a "
-         "step, the process itself apart. " +
+         "machine: forward, backward and update, with the same batches for every kind of "
+         "attention, "
+         "a short one, a middling one and a long one where lengths differ. Kinds of attention took "
+         "turns, and each figure is of the mean over the batches of their medians. Batches are "
+         "made "
+         "while the model trains; the last column is what making one would add if they were not. "
+         "Memory is the peak of a step with the longest of these batches, the process itself "
+         "apart. " +
          made_on(documents) + ".\n\n" + table.markdown();
 }
 

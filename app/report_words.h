@@ -14,6 +14,10 @@ const std::vector<std::string>& paper_tasks();
 /// "ListOps", "Retrieval": a task or folder as headings have it.
 std::string heading_of(const std::string& task);
 
+/// "retrieval (AAN-proxy)": a name and what must be said of the data of `folder`, which may be a timing; the name alone where that
+/// is nothing.
+std::string with_data(const Results& results, const std::string& name, const std::string& folder);
+
 /// "37.2 ± 0.4" with several, "37.2" with one, kNotRun with none: 100 times the mean.
 std::string percent_cell(const std::vector<double>& shares);
 /// The same of numbers, with so many digits after the point.

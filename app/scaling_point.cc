@@ -57,11 +57,11 @@ Json measure(const ModelConfig& config, double budget) {
   Trainee(small).step();
 
   return measure_steps(
-             [&]() -> std::function<void()> {
+             [&]() -> std::function<void(std::size_t)> {
                const auto trainee = std::make_shared<Trainee>(config);
-               return [trainee] { trainee->step(); };
+               return [trainee](std::size_t) { trainee->step(); };
              },
-             budget)
+             /*batches=*/1, budget)
       .json();
 }
 

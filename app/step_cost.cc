@@ -11,7 +11,7 @@
 namespace fastmax::app {
 namespace {
 
-constexpr int kFewestSteps = 3, kMostSteps = 50;
+constexpr int kMostSteps = 50;
 
 /// Freed blocks go back to the system at once, so that the resident size is what is alive, or are kept for
 /// the next step, which is quicker. The second is what glibc arrives at by itself after a few steps.
@@ -22,40 +22,41 @@ void return_freed_memory(bool at_once) {
 
 }  // namespace
 
+double StepCost::steps_per_second() const { return 1 / mean(seconds); }
+
 nlohmann::ordered_json StepCost::json() const {
   return {{"steps", steps},
-          {"steps_per_second", steps_per_second},
+          {"steps_per_second", steps_per_second()},
           {"peak_memory_bytes", peak_memory_bytes}};
 }
 
-StepCost measure_steps(const std::function<std::function<void()>()>& begin, double budget) {
+StepCost measure_steps(const std::function<std::function<void(std::size_t)>()>& begin,
+                       std::size_t batches, double budget) {
   return_freed_memory(true);
   reset_peak_memory();
   const std::int64_t before = peak_memory_bytes();
-  const std::function<void()> step = begin();
-  const auto timed = [&] {
-    const auto began = Clock::now();
-    step();
-    return seconds_since(began);
-  };
-  std::vector<double> seconds = {timed()};
+  const auto began = Clock::now();
+  const std::function<void(std::size_t)> step = begin();
+  step(batches - 1);
   const std::int64_t peak = peak_memory_bytes() - before;
   return_freed_memory(false);
 
-  double spent = seconds[0];
-  if (spent < budget) seconds.clear();  // it warmed up; there is time for better ones
-  const auto enough = [&] {
-    const int steps = static_cast<int>(seconds.size());
-    return steps >= kMostSteps || (spent >= budget && steps >= 1) ||
-           (spent * 2 >= budget && steps >= kFewestSteps);
-  };
-  while (!enough()) {
-    seconds.push_back(timed());
-    spent += seconds.back();
-  }
-  return {.steps = static_cast<std::int64_t>(seconds.size()),
-          .steps_per_second = 1 / median(seconds),
-          .peak_memory_bytes = peak};
+  std::vector<std::vector<double>> timed(batches);
+  std::int64_t steps = 0;
+  double round = 0;  // seconds of the last one
+  do {
+    const auto round_began = Clock::now();
+    for (std::size_t i = 0; i < batches; ++i, ++steps) {
+      const auto step_began = Clock::now();
+      step(i);
+      timed[i].push_back(seconds_since(step_began));
+    }
+    round = seconds_since(round_began);
+  } while (steps < kMostSteps && seconds_since(began) + round <= budget);
+
+  StepCost cost{.steps = steps, .seconds = {}, .peak_memory_bytes = peak};
+  for (const auto& seconds : timed) cost.seconds.push_back(median(seconds));
+  return cost;
 }
 
 }  // namespace fastmax::app

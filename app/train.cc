@@ -41,16 +41,6 @@ std::uint64_t dropout_seed(const Recipe& recipe, std::int64_t step) {
   return Random(static_cast<std::uint64_t>(recipe.seed), static_cast<std::uint64_t>(~step)).next();
 }
 
-AdamWConfig optimiser_config(const Recipe& recipe) {
-  const auto& t = recipe.train;
-  return {.beta1 = t.beta1,
-          .beta2 = t.beta2,
-          .epsilon = t.epsilon,
-          .weight_decay = t.weight_decay,
-          .clip = t.clip,
-          .clip_value = t.clip_value};
-}
-
 class Run {
  public:
   Run(const Recipe& recipe, const RunDir& dir, Task& task, const std::string& label,
@@ -245,6 +235,16 @@ class Run {
 };
 
 }  // namespace
+
+AdamWConfig optimiser_config(const Recipe& recipe) {
+  const auto& t = recipe.train;
+  return {.beta1 = t.beta1,
+          .beta2 = t.beta2,
+          .epsilon = t.epsilon,
+          .weight_decay = t.weight_decay,
+          .clip = t.clip,
+          .clip_value = t.clip_value};
+}
 
 double learning_rate(const Recipe::TrainKeys& keys, std::int64_t step) {
   const double s = static_cast<double>(step), warmup = static_cast<double>(keys.warmup);

@@ -4,6 +4,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "app/optimiser.h"
 #include "app/profile.h"
 #include "app/recipe.h"
 #include "app/task.h"
@@ -19,6 +20,9 @@ namespace fastmax::app {
 /// is no longer finite.
 nlohmann::ordered_json train(Recipe recipe, const std::filesystem::path& folder, bool resume,
                              const std::string& label, Profile* profile = nullptr);
+
+/// What a recipe's `train` keys say of the optimiser.
+AdamWConfig optimiser_config(const Recipe& recipe);
 
 /// The learning rate of step 0, 1, ..: a linear rise over `warmup` steps, then a linear fall.
 double learning_rate(const Recipe::TrainKeys& keys, std::int64_t step);

@@ -72,6 +72,23 @@ class Training : public testing::Test {
 };
 
 // Presses Ctrl-C as soon as the run has reported something new, six times.
+TEST(OptimiserConfig, IsWhatTheRecipeSays) {
+  Recipe recipe;
+  recipe.train.beta1 = 0.8;
+  recipe.train.beta2 = 0.7;
+  recipe.train.epsilon = 1e-3;
+  recipe.train.weight_decay = 0.5;
+  recipe.train.clip = 0;
+  recipe.train.clip_value = 2;
+  const AdamWConfig config = optimiser_config(recipe);
+  EXPECT_EQ(config.beta1, 0.8);
+  EXPECT_EQ(config.beta2, 0.7);
+  EXPECT_EQ(config.epsilon, 1e-3);
+  EXPECT_EQ(config.weight_decay, 0.5);
+  EXPECT_EQ(config.clip, 0);
+  EXPECT_EQ(config.clip_value, 2);
+}
+
 TEST_F(Training, InterruptedAndResumedIsBitForBitTheSame) {
   const Recipe long_run =
       recipe({"train.steps=300", "model.attention_dropout=0.1", "model.scale_learnable=true",
