@@ -60,7 +60,8 @@ void draw(const fs::path& out, const std::vector<std::string>& attentions,
 
 Table comparison_table(const ordered_json& comparison) {
   const bool classifier = !is_language(comparison.at("task"));
-  Table table({{"attention", Align::kLeft},
+  const std::string data = comparison.value("data", "");
+  Table table({{data.empty() ? "attention" : "attention (" + data + ")", Align::kLeft},
                {classifier ? "test accuracy" : "test loss"},
                {classifier ? "test loss" : "bits per byte"},
                {"steps/s"},
@@ -94,7 +95,9 @@ ordered_json compare(const Recipe& recipe, const std::vector<std::string>& atten
   require_plot(plot.string());
   for (const std::string& attention : attentions) with_attention(recipe, attention);
   const auto task = load_task(recipe);  // damaged data stops it all before the first run
-  ordered_json comparison = {{"task", recipe.task}, {"baselines", ordered_json::object()}};
+  ordered_json comparison = {{"task", recipe.task}};
+  if (!task->data_name().empty()) comparison["data"] = task->data_name();
+  comparison["baselines"] = ordered_json::object();
   for (const auto& [name, accuracy] : task->baselines()) comparison["baselines"][name] = accuracy;
 
   std::size_t width = 0;

@@ -14,11 +14,11 @@ namespace fastmax::app {
 /// Trains OUT/ATTENTION-seedSEED for each of them, keeping runs that are finished and going on with
 /// those that are not, and writes OUT/table.md, table.json and loss.svg. Returns table.json:
 ///
-///   {"task", "baselines": {NAME: accuracy}, "rows": [{"attention", "seeds", "accuracy_mean",
+///   {"task", "data", "baselines": {NAME: accuracy}, "rows": [{"attention", "seeds", "accuracy_mean",
 ///    "accuracy_std", "loss_mean", "steps_per_second", "peak_memory_bytes",
 ///    "speedup_over_softmax"}]}
 ///
-/// Accuracy and loss are the test part's; the standard deviation is the sample's, 0 for one seed;
+/// "data" is there where the results must say it (Task::data_name). Accuracy and loss are the test part's; the standard deviation is the sample's, 0 for one seed;
 /// speed and memory are medians over the seeds.
 nlohmann::ordered_json compare(const Recipe& recipe, const std::vector<std::string>& attentions,
                                const std::vector<std::int64_t>& seeds,

@@ -115,7 +115,10 @@ Series curve(const SeedGroup& group, const std::string& x, const std::string& y)
 }
 
 Plot curves(const std::vector<SeedGroup>& groups, const std::string& x, const std::string& y) {
-  Plot plot{.title = groups[0].recipe.task + (y == "train_loss" ? ": training" : ": validation"),
+  std::string what = groups[0].recipe.task;
+  if (const std::string data = groups[0].runs[0].data_name(); !data.empty())
+    what += " (" + data + ")";
+  Plot plot{.title = what + (y == "train_loss" ? ": training" : ": validation"),
             .x_label = x == "seconds" ? "seconds of training" : "step",
             .y_label = y == "val_accuracy" ? "accuracy" : "loss (nats)"};
   bool bands = false;

@@ -30,7 +30,8 @@ void run(const EvalOptions& options) {
   const StopRequest listening;
   const auto score = evaluate(*trained.model, *task, split);
   if (!score) throw Interrupted(StopRequest::pending(), "stopped before the end, no result");
-  const auto result = to_json(*score, trained.recipe.task, options.split);
+  auto result = to_json(*score, trained.recipe.task, options.split);
+  if (!task->data_name().empty()) result["data"] = task->data_name();
   if (options.json) {
     std::cout << result.dump(2) << "\n";
     return;

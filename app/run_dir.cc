@@ -43,6 +43,8 @@ nlohmann::ordered_json RunDir::read_result() const {
   return json;
 }
 
+std::string RunDir::data_name() const { return finished() ? read_result().value("data", "") : ""; }
+
 RunLock::RunLock(const RunDir& run)
     : descriptor_(::open(run.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
   if (descriptor_ < 0) {

@@ -36,6 +36,8 @@ class RunDir {
   /// The lines of metrics.jsonl; a last line that broke off is left out.
   std::vector<nlohmann::ordered_json> read_metrics() const;
   nlohmann::ordered_json read_result() const;
+  /// What must be said of the data of a finished run (Task::data_name); "": nothing.
+  std::string data_name() const;
 
  private:
   std::filesystem::path path_;

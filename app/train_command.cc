@@ -31,6 +31,7 @@ void print(const nlohmann::ordered_json& result, const std::string& folder) {
   table.row({"steps per second", short_number(result.at("steps_per_second"))});
   table.row({"peak memory", short_bytes(result.at("peak_memory_bytes"))});
   table.row({"parameters", std::to_string(result.at("parameters").get<std::int64_t>())});
+  if (result.contains("data")) table.row({"data", result.at("data")});
   table.row({"written to", folder});
   std::cout << table.terminal(colour_wanted(1));
 }

@@ -51,6 +51,14 @@ class CurvesTest : public testing::Test {
   fs::path folder_;
 };
 
+TEST_F(CurvesTest, TheTitleSaysWhatDataItWas) {
+  const RunDir dir = run("a", "softmax", 1, 1);
+  EXPECT_EQ(curves(group_by_seed({dir}), "step", "train_loss").title, "listops: training");
+  write_file(dir.result(), R"({"data": "a proxy"})");
+  EXPECT_EQ(curves(group_by_seed({dir}), "step", "train_loss").title,
+            "listops (a proxy): training");
+}
+
 TEST_F(CurvesTest, SeedsBecomeOneLineWithABand) {
   const auto groups = group_by_seed({run("a1", "softmax", 1, 1), run("b1", "fastmax2", 1, 2),
                                      run("a2", "softmax", 2, 3, /*lines=*/6)});

@@ -362,6 +362,31 @@ def test_missing_and_damaged_data(listops, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_another_set_of_papers_is_named_in_all_that_is_said_of_it(tmp_path):
+    data = tmp_path / "data" / "retrieval"
+    data.mkdir(parents=True)
+    pairs = "".join(f"{i % 2}\tA{i}\tB{i}\tpaper {i}\tanother {i}\n" for i in range(8))
+    for part in ("train", "eval", "test"):
+        (data / f"new_aan_pairs.{part}.tsv").write_text(pairs)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f'task = "retrieval"\n[model]\nlayers = 1\nheads = 2\ndim = 8\nmlp = 8\n'
+        f'[train]\nsteps = 4\nbatch = 2\nevaluate_every = 2\nlog_every = 1\nthreads = 1\n'
+        f'[data]\nlength = 16\npath = "{data}"\n'
+    )
+    out = tmp_path / "out"
+    assert "attention (AAN-proxy)" in run("compare", recipe, "--attention", "softmax", "--out", out).stdout
+    assert "attention (AAN-proxy)" in (out / "table.md").read_text()
+    assert json.loads((out / "table.json").read_text())["data"] == "AAN-proxy"
+    assert "retrieval (AAN-proxy): training" in (out / "loss.svg").read_text()
+    folder = out / "softmax-seed1"
+    assert document("eval", folder)["data"] == "AAN-proxy"
+    assert "AAN-proxy" in run("eval", folder).stdout
+    assert "AAN-proxy" in run("train", recipe, "--out", tmp_path / "run").stdout
+    run("plot", folder, "--out", tmp_path / "loss.svg")
+    assert "retrieval (AAN-proxy): training" in (tmp_path / "loss.svg").read_text()
+
+
 def test_compare_keeps_finished_runs(listops, tmp_path):
     out = tmp_path / "compare"
     arguments = ["compare", *small_listops(listops), "--out", out, "--seeds", "1,2", "--attention"]
