@@ -1,11 +1,14 @@
 #include "app/attention.h"
 
+#include <ATen/record_function.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <tuple>
 
 #include "app/dropout.h"
+#include "app/profile.h"
 
 namespace fastmax::app {
 
@@ -76,6 +79,7 @@ at::Tensor Attention::operator()(const Heads& heads, const at::Tensor& key_weigh
   const double dropout = training ? dropout_ : 0;
   at::Tensor o;
   if (rival_) {
+    RECORD_FUNCTION(kAttentionMark, c10::ArrayRef<const c10::IValue>());
     o = rival_(q, k, v, key_weight, training ? static_cast<std::uint64_t>(draw_seed()) : 0);
   } else if (order_ == 0) {
     std::optional<at::Tensor> mask;

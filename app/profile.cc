@@ -1,5 +1,7 @@
 #include "app/profile.h"
 
+#include <ATen/SequenceNumber.h>
+
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -51,19 +53,37 @@ std::string part_of(std::string_view name) {
 thread_local int depth = 0;
 thread_local std::map<std::string, double>* seconds_by_name = nullptr;
 
+// The numbers that autograd gave to the gradients of marked attention, from the first to behind the last.
+thread_local std::vector<std::pair<std::uint64_t, std::uint64_t>> marked;
+thread_local bool in_gradient_of_marked = false;  // of what began last at depth 0
+
 struct Began : at::ObserverContext {
   Clock::time_point at = Clock::now();
+  std::uint64_t next = at::sequence_number::peek();
 };
 
-std::unique_ptr<at::ObserverContext> enter(const at::RecordFunction&) {
+// Backward, a gradient has the number that it got forward; what autograd wraps around it, which comes first, has none.
+bool is_gradient_of_marked(const at::RecordFunction& function) {
+  if (function.scope() != at::RecordScope::BACKWARD_FUNCTION) return false;
+  const auto number = static_cast<std::uint64_t>(function.seqNr());
+  return std::ranges::any_of(
+      marked, [&](const auto& range) { return range.first <= number && number < range.second; });
+}
+
+std::unique_ptr<at::ObserverContext> enter(const at::RecordFunction& function) {
+  if (depth == 0) in_gradient_of_marked = false;
+  in_gradient_of_marked |= is_gradient_of_marked(function);
   return depth++ == 0 ? std::make_unique<Began>() : nullptr;
 }
 
 void leave(const at::RecordFunction& function, at::ObserverContext* context) {
   --depth;
-  if (const auto* began = static_cast<Began*>(context)) {
-    (*seconds_by_name)[function.name()] += seconds_since(began->at);
-  }
+  const auto* began = static_cast<Began*>(context);
+  if (!began) return;
+  const std::string_view name = function.name();
+  if (name == kAttentionMark) marked.emplace_back(began->next, at::sequence_number::peek());
+  const std::string key(in_gradient_of_marked ? kAttentionMark : name);
+  (*seconds_by_name)[key] += seconds_since(began->at);
 }
 
 }  // namespace
@@ -71,6 +91,7 @@ void leave(const at::RecordFunction& function, at::ObserverContext* context) {
 void Profile::begin(double data_seconds) {
   data_seconds_ += data_seconds;
   seconds_by_name = &operators_;
+  marked.clear();
   handle_ = at::addThreadLocalCallback(
       at::RecordFunctionCallback(enter, leave)
           .scopes({at::RecordScope::FUNCTION, at::RecordScope::BACKWARD_FUNCTION}));

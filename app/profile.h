@@ -1,7 +1,7 @@
 // Where the time of training steps goes, part by part: `fastmax train --profile`.
 //
 // torch announces every operator that it runs, forward and backward. The outermost ones count, for
-// the part of the model that their name tells; what no operator accounts for is bookkeeping, torch's
+// the part of the model that their name tells, or that a mark around them does; what no operator accounts for is bookkeeping, torch's
 // and the program's own. Softmax with dropout of its weights is a chain of ordinary operators in torch:
 // backward, they count as projections and adds.
 #pragma once
@@ -18,6 +18,9 @@
 #include "app/table.h"
 
 namespace fastmax::app {
+
+/// What RECORD_FUNCTION calls an attention that is a chain of ordinary operators: they count as attention, forward and backward.
+inline constexpr const char* kAttentionMark = "fastmax::chain";
 
 class Profile {
  public:
