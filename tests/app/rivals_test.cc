@@ -3,6 +3,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -66,6 +67,27 @@ TEST(Linear, IsTheQuadraticForm) {
   }
 }
 
+// FAVOR+ by its definition, in double: phi(x) = exp(w x - |x|^2 / 2) for each feature w, of x = q D^-1/4 and k D^-1/4.
+TEST(Performer, IsTheQuadraticFormOfItsFeatures) {
+  for (const bool causal : {false, true}) {
+    for (const std::int64_t N : {1, 7, 150}) {
+      const Inputs x = some(N, N > 1);
+      const at::Tensor w = orthogonal_features(40, kD, /*seed=*/3);
+      const auto phi = [&](const at::Tensor& given) {
+        const at::Tensor scaled = given.to(at::kDouble) * std::pow(double(kD), -0.25);
+        return (at::matmul(scaled, w.to(at::kDouble).t()) - scaled.square().sum({-1}, true) / 2)
+            .exp();
+      };
+      at::Tensor f = at::matmul(phi(x.q), phi(x.k).transpose(2, 3));
+      if (x.key_weight.defined()) f = f * x.key_weight.view({kB, 1, 1, N});
+      if (causal) f = f.tril();
+      const at::Tensor expected = at::matmul(f / f.sum({-1}, true), x.v.to(at::kDouble));
+      const at::Tensor o = performer_attention(x.q, x.k, x.v, x.key_weight, w, causal);
+      EXPECT_LT(difference(o, expected, x), 1e-5) << "N " << N << " causal " << causal;
+    }
+  }
+}
+
 TEST(Performer, ApproachesSoftmaxWithItsFeatures) {
   for (const bool causal : {false, true}) {
     Inputs x = some(9, true);  // the features' variance grows as exp |q + k|^2
@@ -90,11 +112,16 @@ TEST(Performer, FeaturesAreOrthogonalInBlocksAndAsLongAsNormalVectors) {
 }
 
 // The definition: round by round the keys of a query, then softmax over their union.
-at::Tensor reformer_by_hand(const Inputs& x, std::uint64_t seed, const ReformerOptions& options) {
-  const std::int64_t N = x.q.size(2), m = options.chunk;
+struct ByHand {
+  at::Tensor o;
+  at::Tensor lone;  // [B, H, N], whether a token sees none but itself
+};
+ByHand reformer_by_hand(const Inputs& x, std::uint64_t seed, const ReformerOptions& options) {
+  const std::int64_t N = x.q.size(2), m = options.chunk, chunks = (N + m - 1) / m;
+  const std::int64_t buckets = options.buckets > 0 ? options.buckets : 2 * chunks;
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   at::Tensor turn;
-  if (options.buckets > 1) turn = at::randn({options.rounds, kD, options.buckets / 2}, generator);
+  if (buckets > 1) turn = at::randn({options.rounds, kD, buckets / 2}, generator);
   at::Tensor keys = at::zeros({kB, kH, N, N}, at::kBool);
   for (std::int64_t b = 0; b < kB; ++b) {
     for (std::int64_t h = 0; h < kH; ++h) {
@@ -107,7 +134,7 @@ at::Tensor reformer_by_hand(const Inputs& x, std::uint64_t seed, const ReformerO
             bucket = at::cat({y, -y}).argmax().item<std::int64_t>();
           }
           const bool padding = x.key_weight.defined() && x.key_weight[b][i].item<float>() == 0;
-          sorted.emplace_back(padding ? options.buckets : bucket, i);
+          sorted.emplace_back(padding ? buckets : bucket, i);
         }
         std::sort(sorted.begin(), sorted.end());
         for (std::int64_t s = 0; s < N; ++s) {
@@ -125,7 +152,8 @@ at::Tensor reformer_by_hand(const Inputs& x, std::uint64_t seed, const ReformerO
   s = s.masked_fill(at::eye(N).to(at::kBool), -1e5).masked_fill(~keys, kNever);
   Inputs unpadded = x;
   unpadded.key_weight = at::Tensor();  // padding is in no token's bucket
-  return softmax(s, unpadded, options.causal);
+  if (options.causal) keys = keys.tril();
+  return {softmax(s, unpadded, options.causal), keys.sum({-1}) == 1};
 }
 
 TEST(Reformer, IsFullSharedAttentionWhereOneBucketHoldsAll) {
@@ -143,12 +171,20 @@ TEST(Reformer, IsSoftmaxOverTheUnionOfItsRounds) {
   for (const bool causal : {false, true}) {
     for (const bool padded : {false, true}) {
       for (const std::int64_t rounds : {1, 3}) {
-        const Inputs x = some(29, padded);
-        const ReformerOptions options{.rounds = rounds, .chunk = 8, .buckets = 4, .causal = causal};
-        const at::Tensor o = reformer_attention(x.q, x.v, x.key_weight, 9, options);
-        // A token alone with itself has the score -1e5, of which float32 keeps hundredths.
-        EXPECT_LT(difference(o, reformer_by_hand(x, 9, options), x), 5e-3)
-            << "causal " << causal << " padded " << padded << " rounds " << rounds;
+        for (const std::int64_t buckets : {0, 4}) {  // 0: as many as the paper has, 8 here
+          const Inputs x = some(29, padded);
+          const ReformerOptions options{
+              .rounds = rounds, .chunk = 8, .buckets = buckets, .causal = causal};
+          const at::Tensor o = reformer_attention(x.q, x.v, x.key_weight, 9, options);
+          const ByHand expected = reformer_by_hand(x, 9, options);
+          const std::string which =
+              text("causal ", causal, " padded ", padded, " rounds ", rounds, " buckets ", buckets);
+          // Of the score -1e5, which a token alone has with itself, float32 keeps hundredths.
+          const at::Tensor lone = expected.lone.unsqueeze(-1);
+          ASSERT_LT(lone.sum().item<double>(), 0.5 * double(lone.numel())) << which;
+          EXPECT_LT(difference(o, expected.o, x), 5e-3) << which;
+          EXPECT_LT(difference(at::where(lone, expected.o, o), expected.o, x), 1e-5) << which;
+        }
       }
     }
   }
@@ -162,19 +198,49 @@ TEST(Informer, IsSoftmaxWhereEveryQueryAttends) {
   }
 }
 
+// By the definition, head by head: u tokens are drawn, of which padding counts for nothing; the u tokens with the largest
+// max_j s_ij - mean_j s_ij over them attend.
 TEST(Informer, GivesTheMeanToQueriesThatDoNotStandOut) {
   const std::int64_t N = 40, u = 8;  // 2 ln 40 = 7.4
-  const Inputs x = some(N, false);
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(std::uint64_t{4});
-  const at::Tensor sample = at::randperm(N, generator).narrow(0, 0, u);
-  const at::Tensor s = at::matmul(x.q, x.k.index_select(2, sample).transpose(2, 3));
-  const at::Tensor stands = s.amax({-1}) - s.mean({-1});
-  const at::Tensor least = std::get<0>(stands.sort(-1, true)).narrow(2, u - 1, 1);
-  const at::Tensor attends = (stands >= least).unsqueeze(-1);
-  const at::Tensor expected =
-      at::where(attends, softmax(scores(x.q, x.k), x, false), x.v.mean({2}, true).to(at::kDouble));
-  const at::Tensor o = informer_attention(x.q, x.k, x.v, {}, 4, /*factor=*/2);
-  EXPECT_LT(difference(o, expected, x), 1e-5);
+  for (const bool padded : {false, true}) {
+    const Inputs x = some(N, padded);
+    auto generator = at::make_generator<at::CPUGeneratorImpl>(std::uint64_t{4});
+    const at::Tensor sample = at::randperm(N, generator).narrow(0, 0, u);
+    at::Tensor attends = at::zeros({kB, kH, N, 1}, at::kBool), mean = at::empty({kB, kH, 1, kD});
+    for (std::int64_t b = 0; b < kB; ++b) {
+      const auto is_real = [&](std::int64_t n) {
+        return !padded || x.key_weight[b][n].item<float>() > 0;
+      };
+      for (std::int64_t h = 0; h < kH; ++h) {
+        std::vector<std::pair<double, std::int64_t>> stands;
+        at::Tensor sum = at::zeros({kD});
+        std::int64_t real = 0;
+        for (std::int64_t i = 0; i < N; ++i) {
+          if (!is_real(i)) continue;
+          ++real;
+          sum = sum + x.v[b][h][i];
+          double most = kNever, all = 0;
+          int drawn = 0;
+          for (std::int64_t j = 0; j < u; ++j) {
+            const auto key = sample[j].item<std::int64_t>();
+            if (!is_real(key)) continue;
+            const double s = at::dot(x.q[b][h][i], x.k[b][h][key]).item<double>();
+            most = std::max(most, s);
+            all += s;
+            ++drawn;
+          }
+          stands.emplace_back(most - all / drawn, i);
+        }
+        mean[b][h][0] = sum / double(real);
+        std::sort(stands.rbegin(), stands.rend());
+        for (std::int64_t n = 0; n < u; ++n) attends[b][h][stands[n].second] = true;
+      }
+    }
+    const at::Tensor expected =
+        at::where(attends, softmax(scores(x.q, x.k), x, false), mean.to(at::kDouble));
+    const at::Tensor o = informer_attention(x.q, x.k, x.v, x.key_weight, 4, /*factor=*/2);
+    EXPECT_LT(difference(o, expected, x), 1e-5) << "padded " << padded;
+  }
 }
 
 class EveryRival : public testing::TestWithParam<std::string> {};
