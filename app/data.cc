@@ -46,7 +46,7 @@ void fetch_command(const DataOptions& options) {
   if (options.json) {
     std::cout << source.dump(2) << "\n";
   } else {
-    std::cout << set->title
+    std::cout << source.at("data").get<std::string>()
               << (source.at("known_copy").get<bool>() ? "" : ", another copy than the known one")
               << ", in " << (place / set->task).string() << "\n";
   }

@@ -1,6 +1,7 @@
 // The data sets that their publishers offer: where, known by which checksum, and what of them is kept.
 #pragma once
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -15,15 +16,26 @@ struct SourceFile {
   std::int64_t bytes = 0;  ///< of the known copy; another may have up to twice as many
 };
 
+/// A file or folder that is kept.
+struct Required {
+  std::string name;
+  std::int64_t size = 0;  ///< of the known copy: a file's bytes, a folder's files; 0: not known
+};
+
 /// What is kept lies in DATA_FOLDER/TASK under the names that the publisher gave.
 struct DataSet {
   std::string task, title;
   std::vector<SourceFile> files;
-  UnpackLimits limits;  ///< of all files together
+  Contents limits;  ///< of all archives together
   std::function<std::string(const std::string&)>
-      place;                          ///< see unpack(); of compressed single files: their own name
-  std::vector<std::string> required;  ///< without these it is another archive
+      place;                       ///< see unpack(); of compressed single files: their own name
+  std::vector<Required> required;  ///< without these it is another archive
+  /// What must be said of the set in a folder (Task::data_name); none: nothing.
+  std::function<std::string(const std::filesystem::path&)> data_name = {};
 };
+
+/// A file's bytes, or how many files a folder has.
+std::int64_t size_of(const std::filesystem::path& path);
 
 /// Every one of them, by task.
 const std::vector<DataSet>& data_sets();

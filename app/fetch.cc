@@ -9,7 +9,6 @@
 #include "app/progress.h"
 #include "app/set_folder.h"
 #include "app/sha256.h"
-#include "app/table.h"
 
 namespace fastmax::app {
 namespace fs = std::filesystem;
@@ -27,15 +26,6 @@ std::string origin(const DataSet& set, const SourceFile& file, const std::string
       set.files.size() > 1 || from.back() == '/' || (!is_address(from) && fs::is_directory(from));
   if (!folder) return from;
   return from + (from.back() == '/' ? "" : "/") + file.name;
-}
-
-void require_space(const fs::path& folder, std::int64_t bytes, const std::string& what) {
-  std::error_code error;
-  const fs::space_info space = fs::space(folder, error);
-  if (error || space.available >= static_cast<std::uintmax_t>(bytes)) return;
-  throw WorkError(text("expected room for ", short_number(double(bytes) / 1e6), " MB of ", what,
-                       " in ", folder.string(), ", there are ",
-                       short_number(double(space.available) / 1e6), " MB"));
 }
 
 fs::path bring(const DataSet& set, const SourceFile& file, const std::string& from,
@@ -70,7 +60,7 @@ std::string checked_sum(const SourceFile& file, const fs::path& archive, bool an
 }
 
 void unpack_all(const DataSet& set, const std::vector<fs::path>& archives, const fs::path& into) {
-  UnpackLimits left = set.limits;
+  Contents so_far;
   for (std::size_t i = 0; i < archives.size(); ++i) {
     const SourceFile& file = set.files[i];
     if (!set.place) {
@@ -81,14 +71,14 @@ void unpack_all(const DataSet& set, const std::vector<fs::path>& archives, const
     }
     const bool single = set.files.size() > 1;  // compressed files without a name inside
     Progress progress(set.task, "files", set.limits.entries);
-    left.entries -= unpack(
-        archives[i], into, left,
+    unpack(
+        archives[i], into, set.limits, so_far,
         [&](const std::string& name) { return set.place(single ? file.name : name); },
         [&](std::int64_t files) { progress.update(files, "unpacked"); });
   }
-  for (const std::string& name : set.required) {
-    if (!fs::exists(into / name)) {
-      throw UsageError(text("expected ", set.files[0].name, " with ", name, ", ",
+  for (const Required& required : set.required) {
+    if (!fs::exists(into / required.name)) {
+      throw UsageError(text("expected ", set.files[0].name, " with ", required.name, ", ",
                             archives[0].string(), " has none"));
     }
   }
@@ -111,6 +101,11 @@ nlohmann::ordered_json fetch(const DataSet& set, const fs::path& data_folder,
   const SetFolder place{data_folder / set.task, set.task, kSourceFile};
   if (!fs::exists(place.folder / kSourceFile)) require_sums(set, options);
   std::vector<fs::path> archives;
+  const auto remove_downloads = [&] {
+    for (const fs::path& archive : archives) {
+      if (archive.parent_path() == downloads) fs::remove(archive);
+    }
+  };
   const auto write = [&](const fs::path& made) {
     nlohmann::ordered_json files = nlohmann::ordered_json::array();
     bool genuine = true;
@@ -125,17 +120,46 @@ nlohmann::ordered_json fetch(const DataSet& set, const fs::path& data_folder,
       files.push_back({{"name", file.name}, {"from", from}, {"sha256", sum}});
     }
     require_space(data_folder, packed, "unpacked files, at the least,");
-    unpack_all(set, archives, made);
+    try {
+      unpack_all(set, archives, made);
+    } catch (const UsageError&) {  // the next call must not take them for good
+      remove_downloads();
+      throw;
+    }
+    nlohmann::ordered_json sizes;
+    for (const Required& required : set.required)
+      sizes[required.name] = size_of(made / required.name);
     return nlohmann::ordered_json{
-        {"task", set.task}, {"data", set.title}, {"known_copy", genuine}, {"files", files}};
+        {"task", set.task},
+        {"data", set.data_name ? set.data_name(made) + ": " + set.title : set.title},
+        {"known_copy", genuine},
+        {"files", files},
+        {"sizes", sizes}};
   };
   const auto source = bring_set(
       place, [](const nlohmann::ordered_json&) {}, write);
-  for (const fs::path& archive : archives) {
-    if (archive.parent_path() == downloads) fs::remove(archive);
-  }
+  remove_downloads();
   if (std::error_code not_empty; !archives.empty()) fs::remove(downloads, not_empty);
   return source;
+}
+
+void require_whole(const DataSet& set, const fs::path& folder) {
+  if (!fs::exists(folder / kSourceFile)) return;
+  const auto source = read_about({folder, set.task, kSourceFile});
+  const bool known = source.value("known_copy", false);
+  for (const Required& required : set.required) {
+    const std::int64_t published = known ? required.size : 0,
+                       wanted = source.contains("sizes")
+                                    ? source["sizes"].value(required.name, published)
+                                    : published;
+    const fs::path path = folder / required.name;
+    if (wanted == 0 || !fs::exists(path)) continue;  // its reader says that it is missing
+    if (const std::int64_t size = size_of(path); size != wanted) {
+      const char* unit = fs::is_directory(path) ? " files" : " bytes";
+      throw UsageError(text(path.string(), ": expected the ", wanted, unit,
+                            " that were fetched, there are ", size));
+    }
+  }
 }
 
 }  // namespace fastmax::app

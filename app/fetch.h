@@ -25,4 +25,8 @@ inline constexpr const char* kSourceFile = "source.json";
 nlohmann::ordered_json fetch(const DataSet& set, const std::filesystem::path& data_folder,
                              const FetchOptions& options);
 
+/// Throws UsageError when something in FOLDER is not as large as when it was fetched, by its source.json, or as its
+/// publisher's, of the known copy. Nothing is known of a folder that was not fetched.
+void require_whole(const DataSet& set, const std::filesystem::path& folder);
+
 }  // namespace fastmax::app

@@ -146,6 +146,14 @@ void make_folder(const fs::path& folder) {
   if (error) throw WorkError("cannot make the folder " + folder.string() + ": " + error.message());
 }
 
+void require_space(const fs::path& folder, std::int64_t bytes, const std::string& what) {
+  std::error_code error;
+  const fs::space_info space = fs::space(folder, error);
+  if (error || space.available >= static_cast<std::uintmax_t>(bytes)) return;
+  throw WorkError(text("expected room for ", bytes / 1000, " kB of ", what, " in ", folder.string(),
+                       ", there are ", space.available / 1000, " kB"));
+}
+
 fs::path data_folder(const std::string& asked) {
   if (!asked.empty()) return asked;
   if (const char* chosen = std::getenv("FASTMAX_DATA"); chosen && *chosen) return chosen;

@@ -1,5 +1,6 @@
 // Files that are there whole or not at all: written under a temporary name, synced, then renamed.
 #pragma once
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -56,6 +57,10 @@ void remove_leftovers(const std::filesystem::path& folder, const std::string& na
 
 /// Creates the folder and its parents. Throws WorkError.
 void make_folder(const std::filesystem::path& folder);
+
+/// Throws WorkError when the file system of the folder has less room than `bytes` for `what`.
+void require_space(const std::filesystem::path& folder, std::int64_t bytes,
+                   const std::string& what);
 
 /// Where data sets are kept: `asked`, else $FASTMAX_DATA, else ~/.cache/fastmax.
 std::filesystem::path data_folder(const std::string& asked);

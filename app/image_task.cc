@@ -6,7 +6,6 @@
 #include "app/error.h"
 #include "app/files.h"
 #include "app/pathfinder.h"
-#include "app/sequence_task.h"
 
 namespace fastmax::app {
 namespace fs = std::filesystem;
@@ -120,13 +119,15 @@ std::uint8_t grey_level(std::uint8_t red, std::uint8_t green, std::uint8_t blue)
   return static_cast<std::uint8_t>(std::min(255.0f, weighted * 255.5f));
 }
 
-std::unique_ptr<Task> image_task(const Recipe& recipe, Parts parts, std::int64_t side) {
-  const double commonest = majority(parts);
+std::unique_ptr<Task> image_task(const Recipe& recipe, Parts parts, std::int64_t side,
+                                 const Accuracies& shortcuts) {
+  Accuracies baselines = {{"majority class", majority(parts)}};
+  baselines.insert(baselines.end(), shortcuts.begin(), shortcuts.end());
   return std::make_unique<SequenceTask>(
       recipe, std::move(parts),
       TokenForm{
           .mask_zero = recipe.data.mask_zero_pixels, .side = side, .patch = recipe.data.patch},
-      Accuracies{{"majority class", commonest}});
+      std::move(baselines));
 }
 
 Parts read_cifar10(const fs::path& folder) {

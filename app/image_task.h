@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "app/examples.h"
+#include "app/sequence_task.h"
 #include "app/task.h"
 
 namespace fastmax::app {
@@ -12,8 +13,10 @@ namespace fastmax::app {
 /// Pixels along an edge of the task's images; 0: its tokens are no pixels.
 std::int64_t image_side(const std::string& task);
 
-/// Images of `side` x `side` as the recipe wants them: data.patch, data.mask_zero_pixels.
-std::unique_ptr<Task> image_task(const Recipe& recipe, Parts parts, std::int64_t side);
+/// Images of `side` x `side` as the recipe wants them: data.patch, data.mask_zero_pixels. `shortcuts` are baselines beside the
+/// majority class.
+std::unique_ptr<Task> image_task(const Recipe& recipe, Parts parts, std::int64_t side,
+                                 const Accuracies& shortcuts = {});
 
 /// The grey level by which the Long Range Arena makes CIFAR-10 a sequence of numbers:
 /// floor(255.5 / 255 (.2989 R + .5870 G + .1140 B)) in float32, as TensorFlow computes it.

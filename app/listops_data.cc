@@ -66,8 +66,8 @@ Examples read_tsv(const fs::path& file, std::int64_t longest) {
   Examples examples;
   std::string_view left = bytes;
   for (std::int64_t line = 1; line == 1 || !left.empty(); ++line) {
-    const auto refuse = [&](const std::string& what) {
-      throw UsageError(text(file.string(), ":", line, ": ", what));
+    const auto refuse = [&, at = bytes.size() - left.size()](const std::string& what) {
+      throw UsageError(text(file.string(), ":", line, ": byte ", at, ": ", what));
     };
     const std::size_t end = left.find('\n');
     if (end == std::string_view::npos) refuse("expected a whole line, the file ends inside it");

@@ -16,7 +16,7 @@ namespace fastmax::app::listops {
 
 /// Reads the Arena's TSV: header "Source\tTarget", then "TEXT\tDIGIT" lines. Strict: an unknown
 /// token, an unbalanced list, an answer that is not the expression's value or a line that breaks
-/// off throws UsageError naming file and line.
+/// off throws UsageError naming file, line and byte.
 Examples read_tsv(const std::filesystem::path& file, std::int64_t longest);
 
 /// What is in a set, to compare with published figures.

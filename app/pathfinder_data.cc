@@ -52,8 +52,17 @@ struct Totals {
   }
 };
 
-// The numbers K of FOLDER/metadata/K.npy, in order.
-std::vector<std::int64_t> numbers(const fs::path& folder) {
+// The least of 0 .. n - 1 that is not among n numbers; -1: all are.
+std::int64_t first_missing(std::vector<std::int64_t> numbers) {
+  std::ranges::sort(numbers);
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    if (numbers[i] != static_cast<std::int64_t>(i)) return static_cast<std::int64_t>(i);
+  }
+  return -1;
+}
+
+// How many files FOLDER/metadata/0.npy, 1.npy, .. there are.
+std::int64_t text_files(const fs::path& folder) {
   std::vector<std::int64_t> found;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder / "metadata")) {
     const std::string name = entry.path().filename().string();
@@ -64,8 +73,11 @@ std::vector<std::int64_t> numbers(const fs::path& folder) {
     }
     found.push_back(k);
   }
-  std::ranges::sort(found);
-  return found;
+  if (const std::int64_t missing = first_missing(found); missing >= 0) {
+    throw UsageError("expected Pathfinder's labels, there is no " +
+                     (folder / text_file(missing)).string());
+  }
+  return static_cast<std::int64_t>(found.size());
 }
 
 std::vector<std::string_view> split(std::string_view line) {
@@ -78,13 +90,15 @@ std::vector<std::string_view> split(std::string_view line) {
   }
 }
 
-void read_folder(const fs::path& folder, std::int64_t k, Examples& into) {
+// Returns the number of pictures, which an empty one is too.
+std::int64_t read_folder(const fs::path& folder, std::int64_t k, Examples& into) {
   const fs::path file = folder / text_file(k);
   const std::string bytes = read_file(file, "Pathfinder's labels");
   std::string_view left = bytes;
+  std::vector<std::int64_t> samples;
   for (std::int64_t line = 1; !left.empty(); ++line) {
-    const auto refuse = [&](const std::string& what) {
-      throw UsageError(text(file.string(), ":", line, ": ", what));
+    const auto refuse = [&, at = bytes.size() - left.size()](const std::string& what) {
+      throw UsageError(text(file.string(), ":", line, ": byte ", at, ": ", what));
     };
     const std::size_t end = left.find('\n');
     if (end == std::string_view::npos) refuse("expected a whole line, the file ends inside it");
@@ -104,6 +118,7 @@ void read_folder(const fs::path& folder, std::int64_t k, Examples& into) {
     if (fields[3] != "0" && fields[3] != "1") {
       refuse(text("expected the label 0 or 1, got \"", fields[3], "\""));
     }
+    samples.push_back(n);
     const fs::path picture = folder / picture_folder(k) / picture_file(n);
     if (picture == folder.parent_path() / kEmpty && fs::exists(picture) && fs::is_empty(picture)) {
       std::fprintf(stderr, "skipping %s, which is empty in the published set\n", picture.c_str());
@@ -111,6 +126,11 @@ void read_folder(const fs::path& folder, std::int64_t k, Examples& into) {
     }
     into.add(read_png(picture, kSide, kSide), fields[3] == "1");
   }
+  if (const std::int64_t missing = first_missing(samples); missing >= 0) {
+    throw UsageError(text(file.string(), ": expected a line for each of ", picture_file(0), ", ",
+                          picture_file(1), ", .., there is none of ", picture_file(missing)));
+  }
+  return static_cast<std::int64_t>(samples.size());
 }
 
 }  // namespace
@@ -151,7 +171,22 @@ Examples read(const Variant& variant, const fs::path& folder) {
                      ", there is no such folder");
   }
   Examples all;
-  for (const std::int64_t k : numbers(inside)) read_folder(inside, k, all);
+  std::int64_t pictures = 0;
+  for (std::int64_t k = 0, files = text_files(inside); k < files; ++k) {
+    const std::int64_t found = read_folder(inside, k, all);
+    if (found != kFolder && k + 1 < files) {
+      throw UsageError(text((inside / text_file(k)).string(), ": expected ", kFolder,
+                            " lines, for only the last file may have fewer, got ", found));
+    }
+    pictures += found;
+  }
+  if (fs::exists(folder / kDescription)) {
+    const auto made = read_description(folder).at("options").at("pictures").get<std::int64_t>();
+    if (pictures != made) {
+      throw UsageError(text((inside / "metadata").string(), ": expected the ", made,
+                            " pictures of ", kDescription, ", got ", pictures));
+    }
+  }
   return all;
 }
 

@@ -23,7 +23,8 @@ nlohmann::ordered_json make(const Variant& variant, std::uint64_t seed, std::int
                             const std::function<void(std::int64_t)>& progress);
 
 /// All pictures of a variant below FOLDER, by their numbers, a token a pixel. The Arena's set has one empty file, which is
-/// skipped with a notice. Strict: another damaged picture throws UsageError naming file and byte, a damaged line of text file and line.
+/// skipped with a notice. Strict: another damaged picture throws UsageError naming file and byte, a damaged line of text file, line and byte;
+/// a file, a line or a picture of those that dataset.json counts that is missing, too.
 Examples read(const Variant& variant, const std::filesystem::path& folder);
 
 }  // namespace fastmax::app::pathfinder

@@ -19,7 +19,11 @@ namespace {
 
 constexpr const char* kFiles[3] = {"new_aan_pairs.train.tsv", "new_aan_pairs.eval.tsv",
                                    "new_aan_pairs.test.tsv"};
-constexpr std::size_t kArena[3] = {147'086, 18'090, 17'437};
+constexpr std::array<std::size_t, 3> kArena = {147'086, 18'090, 17'437};
+
+std::string name_of(const std::array<std::size_t, 3>& pairs) {
+  return pairs == kArena ? "AAN" : "AAN-proxy";
+}
 
 class Reader {
  public:
@@ -53,7 +57,14 @@ class Reader {
       for (std::size_t i = 3; i < 5; ++i) {
         if (field[i].empty()) refuse("expected two texts, one is empty");
       }
-      pairs.push_back({document(field[1], field[3]), document(field[2], field[4]), yes});
+      std::int32_t both[2];
+      for (const int i : {0, 1}) {
+        both[i] = document(field[1 + i], field[3 + i]);
+        if (both[i] < 0)
+          refuse("expected the text that " + std::string(field[1 + i].substr(0, 20)) +
+                 " had before");
+      }
+      pairs.push_back({both[0], both[1], yes});
       at += static_cast<std::int64_t>(line.size()) + 1;
     }
   }
@@ -61,15 +72,23 @@ class Reader {
   std::vector<std::string> documents;
 
  private:
+  // A paper's place among the documents, and the hash of its whole text.
+  struct Known {
+    std::int32_t document;
+    std::size_t hash;
+  };
+
+  // -1 when this paper had another text before.
   std::int32_t document(std::string_view id, std::string_view text) {
-    const auto [found, fresh] =
-        known_.try_emplace(std::string(id), static_cast<std::int32_t>(documents.size()));
+    const std::size_t hash = std::hash<std::string_view>()(text);
+    const auto [found, fresh] = known_.try_emplace(
+        std::string(id), Known{static_cast<std::int32_t>(documents.size()), hash});
     if (fresh) documents.emplace_back(text.substr(0, longest_));
-    return found->second;
+    return found->second.hash == hash ? found->second.document : -1;
   }
 
   std::size_t longest_;
-  std::unordered_map<std::string, std::int32_t> known_;
+  std::unordered_map<std::string, Known> known_;
 };
 
 class Retrieval : public Task {
@@ -155,10 +174,17 @@ Papers read_papers(const fs::path& folder, std::int64_t longest) {
 }
 
 std::string papers_name(const Papers& papers) {
+  return name_of({papers.parts[0].size(), papers.parts[1].size(), papers.parts[2].size()});
+}
+
+std::string fetched_papers_name(const fs::path& folder) {
+  std::array<std::size_t, 3> lines{};
   for (int i = 0; i < 3; ++i) {
-    if (papers.parts[i].size() != kArena[i]) return "AAN-proxy";
+    std::ifstream in(folder / kFiles[i], std::ios::binary);
+    lines[i] = static_cast<std::size_t>(
+        std::count(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>(), '\n'));
   }
-  return "AAN";
+  return name_of(lines);
 }
 
 std::unique_ptr<Task> load_retrieval(const Recipe& recipe) {

@@ -32,6 +32,8 @@ Papers read_papers(const std::filesystem::path& folder, std::int64_t longest);
 
 /// "AAN", or "AAN-proxy" for another set than the Arena's.
 std::string papers_name(const Papers& papers);
+/// The same by the numbers of lines in a folder, whose records are not checked.
+std::string fetched_papers_name(const std::filesystem::path& folder);
 
 std::unique_ptr<Task> load_retrieval(const Recipe& recipe);
 

@@ -1,6 +1,8 @@
 #include "app/task.h"
 
+#include "app/data_sets.h"
 #include "app/error.h"
+#include "app/fetch.h"
 #include "app/files.h"
 #include "app/image_task.h"
 #include "app/listops.h"
@@ -53,7 +55,10 @@ fs::path recipe_folder(const Recipe& recipe) {
 
 fs::path require_data(const Recipe& recipe) {
   const fs::path folder = recipe_folder(recipe);
-  if (fs::is_directory(folder)) return folder;
+  if (fs::is_directory(folder)) {
+    require_whole(*find_data_set(recipe.task), folder);
+    return folder;
+  }
   throw UsageError(text("expected the data of ", recipe.task, " in ", folder.string(),
                         ", there is none: `fastmax data fetch ", recipe.task, "` brings it"));
 }

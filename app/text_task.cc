@@ -1,7 +1,9 @@
 #include "app/text_task.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
+#include <cstring>
 #include <fstream>
 
 #include "app/error.h"
@@ -14,8 +16,8 @@ namespace {
 
 constexpr std::size_t kValidation = 10;  // one training review in so many
 
-// "ID_RATING.txt": 1 to 4 is against, 7 to 10 for a film; others are in no folder.
-void require_name(const fs::path& file, int label) {
+// "ID_RATING.txt": 1 to 4 is against, 7 to 10 for a film; others are in no folder. Returns ID.
+int require_name(const fs::path& file, int label) {
   const std::string name = file.filename().string();
   const char* const end = name.data() + name.size();
   int id = -1, rating = 0;
@@ -25,7 +27,7 @@ void require_name(const fs::path& file, int label) {
     second = std::from_chars(first.ptr + 1, end, rating);
   }
   const bool formed = id >= 0 && std::string_view(second.ptr, end) == ".txt";
-  if (formed && (label == 1 ? rating >= 7 && rating <= 10 : rating >= 1 && rating <= 4)) return;
+  if (formed && (label == 1 ? rating >= 7 && rating <= 10 : rating >= 1 && rating <= 4)) return id;
   throw UsageError(text("expected a review named ID_RATING.txt with a rating ",
                         label == 1 ? "from 7 to 10" : "from 1 to 4", ", got ", file.string()));
 }
@@ -39,15 +41,26 @@ void read_folder(const fs::path& folder, int label, std::int64_t longest, Exampl
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(folder)) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
+  std::vector<int> ids;
   std::string review(static_cast<std::size_t>(longest), '\0');
   for (std::size_t i = 0; i < files.size(); ++i) {
-    require_name(files[i], label);
+    ids.push_back(require_name(files[i], label));
     std::ifstream in(files[i], std::ios::binary);
     in.read(review.data(), longest);
+    if (!in.is_open() || in.bad()) {
+      throw UsageError("expected a review, cannot read " + files[i].string() + ": " +
+                       std::strerror(errno));
+    }
     const std::size_t size = static_cast<std::size_t>(in.gcount());
     if (size == 0) throw UsageError("expected a review, " + files[i].string() + " is empty");
     Examples& into = held_out && i % kValidation == kValidation - 1 ? *held_out : most;
     into.add({reinterpret_cast<const std::uint8_t*>(review.data()), size}, label);
+  }
+  std::ranges::sort(ids);
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] == static_cast<int>(i)) continue;
+    throw UsageError(text("expected each of the reviews 0 to ", ids.size() - 1, " once in ",
+                          folder.string(), ", got ", ids[i], " where ", i, " should be"));
   }
 }
 

@@ -17,6 +17,8 @@ namespace fastmax::app {
 namespace fs = std::filesystem;
 namespace {
 
+constexpr std::int64_t kHeader = 512;  // bytes of tar's header of an entry
+
 class Archive {
  public:
   explicit Archive(fs::path file)
@@ -69,13 +71,23 @@ void check_name(const fs::path& archive, const std::string& name) {
 
 }  // namespace
 
-std::int64_t unpack(const fs::path& file, const fs::path& folder, const UnpackLimits& limits,
-                    const std::function<std::string(const std::string&)>& place,
-                    const std::function<void(std::int64_t)>& progress) {
+void unpack(const fs::path& file, const fs::path& folder, const Contents& most, Contents& so_far,
+            const std::function<std::string(const std::string&)>& place,
+            const std::function<void(std::int64_t)>& progress) {
   Archive archive(file);
   std::vector<char> buffer(1 << 18);
-  std::int64_t bytes = 0, files = 0;
+  const auto count = [&](std::int64_t bytes, std::int64_t entries) {
+    so_far.bytes += bytes;
+    so_far.entries += entries;
+    if (so_far.bytes <= most.bytes && so_far.entries <= most.entries) return;
+    throw UsageError(text("expected at most ", most.entries, " files of ", most.bytes,
+                          " bytes together, ", file.string(), " holds more"));
+  };
   while (archive_entry* entry = archive.next()) {
+    count(kHeader, 0);
+    if (StopRequest::pending()) {
+      throw Interrupted(StopRequest::pending(), "stopped while unpacking " + file.string());
+    }
     const char* raw_name = archive_entry_pathname(entry);
     const std::string name = raw_name ? raw_name : "";
     check_name(file, name);
@@ -86,31 +98,24 @@ std::int64_t unpack(const fs::path& file, const fs::path& folder, const UnpackLi
                             name, "\", a link or a device"));
     }
     const std::string target = place(name);
-    if (target.empty()) continue;
-    if (StopRequest::pending()) {
-      throw Interrupted(StopRequest::pending(), "stopped while unpacking " + file.string());
+    if (target.empty()) {  // read all the same: what has no end must not be skipped for ever
+      while (const std::size_t bytes = archive.read(buffer, name))
+        count(static_cast<std::int64_t>(bytes), 0);
+      continue;
     }
     const fs::path path = folder / target;
     make_folder(path.parent_path());
-    const auto require_room = [&] {
-      if (bytes <= limits.bytes && files <= limits.entries) return;
-      throw UsageError(text("expected at most ", limits.entries, " files of ", limits.bytes,
-                            " bytes together, ", file.string(), " holds more"));
-    };
-    ++files;
-    require_room();
+    count(0, 1);
     errno = 0;
     std::ofstream out(path, std::ios::binary);
-    while (const std::size_t count = archive.read(buffer, name)) {
-      bytes += static_cast<std::int64_t>(count);
-      require_room();
-      out.write(buffer.data(), static_cast<std::streamsize>(count));
+    while (const std::size_t bytes = archive.read(buffer, name)) {
+      count(static_cast<std::int64_t>(bytes), 0);
+      out.write(buffer.data(), static_cast<std::streamsize>(bytes));
     }
     if (!out.flush())
       throw WorkError("cannot write " + path.string() + ": " + std::strerror(errno));
-    if (files % 100 == 0) progress(files);
+    if (so_far.entries % 100 == 0) progress(so_far.entries);
   }
-  return files;
 }
 
 }  // namespace fastmax::app

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/error.h"
+#include "app/files.h"
 #include "app/listops_data.h"
 #include "app/task.h"
 #include "app/variants.h"
@@ -103,6 +104,25 @@ TEST_F(ListopsTaskTest, EvaluationShowsEveryExampleOnce) {
   EXPECT_EQ(task->examples(Split::kTest, 10), 10);
   ASSERT_EQ(task->baselines().size(), 2u);
   EXPECT_GT(task->baselines()[0].second, 0);
+}
+
+TEST_F(ListopsTaskTest, ACutSetIsNoticed) {
+  const fs::path file = variant_folder(folder_, "listops", "short") / "basic_val.tsv";
+  const std::string good = read_file(file, "a file");
+  const auto complaint = [&] {
+    try {
+      load_task(recipe());
+      return std::string("nothing");
+    } catch (const UsageError& e) {
+      return std::string(e.what());
+    }
+  };
+  write_file(file, good.substr(0, good.rfind('\n', good.size() - 2) + 1));
+  EXPECT_EQ(complaint(), file.string() + ": expected the 70 examples of dataset.json, got 69");
+  const std::size_t second = good.find('\n', good.find('\n') + 1) + 1;
+  write_file(file, good.substr(0, second) + "nonsense\n");
+  EXPECT_EQ(complaint(),
+            text(file.string(), ":3: byte ", second, ": expected SOURCE<tab>TARGET, got no tab"));
 }
 
 TEST_F(ListopsTaskTest, MissingDataSaysHowToMakeIt) {

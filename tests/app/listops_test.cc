@@ -176,26 +176,28 @@ TEST_F(ListopsFiles, TwoProcessesDoNotCollide) {
   EXPECT_EQ(names, (std::set<std::string>{".set.lock", "set"}));
 }
 
-TEST_F(ListopsFiles, DamageIsNamedByLine) {
+TEST_F(ListopsFiles, DamageIsNamedByLineAndByte) {
   const std::string header = "Source\tTarget\r\n", good = std::string(kFolded) + "\t4\r\n";
+  const std::string third = ":3: byte " + std::to_string(header.size() + good.size());
   EXPECT_EQ(complaint(header + good), "nothing");
-  EXPECT_EQ(complaint(""), ":1: expected a whole line, the file ends inside it");
-  EXPECT_EQ(complaint(good), ":1: expected the header Source<tab>Target");
+  EXPECT_EQ(complaint(""), ":1: byte 0: expected a whole line, the file ends inside it");
+  EXPECT_EQ(complaint(good), ":1: byte 0: expected the header Source<tab>Target");
   EXPECT_EQ(complaint(header + good + "[MAX 1 2 ]\t2"),
-            ":3: expected a whole line, the file ends inside it");
-  EXPECT_EQ(complaint(header + "[MAX 1 2 ] 2\r\n"), ":2: expected SOURCE<tab>TARGET, got no tab");
+            third + ": expected a whole line, the file ends inside it");
+  EXPECT_EQ(complaint(header + "[MAX 1 2 ] 2\r\n"),
+            ":2: byte 15: expected SOURCE<tab>TARGET, got no tab");
   EXPECT_EQ(complaint(header + "[MAX 1 2 ]\tx\r\n"),
-            ":2: expected a target from 0 to 9, got \"x\"");
+            ":2: byte 15: expected a target from 0 to 9, got \"x\"");
   EXPECT_EQ(complaint(header + good + "[MAX 1 2 ]\t1\n"),
-            ":3: expected the target 2 (its value), got 1");
+            third + ": expected the target 2 (its value), got 1");
   EXPECT_EQ(complaint(header + "[MAX 1 2\t2\n"),
-            ":2: expected one complete expression, its brackets do not match");
+            ":2: byte 15: expected one complete expression, its brackets do not match");
   EXPECT_EQ(complaint(header + "[MAX 1 two ]\t2\n"),
-            ":2: expected a digit, [MIN, [MAX, [MED, [SM or ], got \"two\"");
+            ":2: byte 15: expected a digit, [MIN, [MAX, [MED, [SM or ], got \"two\"");
   std::string longer = "[SM";
   for (int i = 0; i < 100; ++i) longer += " 0";
   EXPECT_EQ(complaint(header + longer + " ]\t0\n"),
-            ":2: expected at most data.length = 100 tokens, got 102");
+            ":2: byte 15: expected at most data.length = 100 tokens, got 102");
   EXPECT_THROW(read_tsv(folder_ / "absent.tsv", 64), UsageError);
 }
 

@@ -3,12 +3,14 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "app/error.h"
 #include "app/files.h"
+#include "app/pathfinder_stroke.h"
 #include "app/pathfinder_task.h"
 #include "app/png.h"
 
@@ -71,15 +73,19 @@ TEST_F(PathfinderFiles, DamagedTextIsRefused) {
     return complaint("inter");
   };
   EXPECT_EQ(with("imgs/0 sample_1.png 1 1 1.0 9 3 2 0.5 1\n"),
-            "metadata/0.npy:2: expected 11 fields between single spaces, got 10");
-  EXPECT_EQ(with("imgs/1 sample_1.png 1 1 1.0 9 3 2 0.5 1 1\n"),
-            "metadata/0.npy:2: expected the folder imgs/0, got \"imgs/1\"");
+            text("metadata/0.npy:2: byte ", second,
+                 ": expected 11 fields between single spaces, got 10"));
+  EXPECT_EQ(
+      with("imgs/1 sample_1.png 1 1 1.0 9 3 2 0.5 1 1\n"),
+      text("metadata/0.npy:2: byte ", second, ": expected the folder imgs/0, got \"imgs/1\""));
   EXPECT_EQ(with("imgs/0 ../1.png 1 1 1.0 9 3 2 0.5 1 1\n"),
-            "metadata/0.npy:2: expected sample_N.png and N, got \"../1.png\" and \"1\"");
+            text("metadata/0.npy:2: byte ", second,
+                 ": expected sample_N.png and N, got \"../1.png\" and \"1\""));
   EXPECT_EQ(with("imgs/0 sample_1.png 1 2 1.0 9 3 2 0.5 1 1\n"),
-            "metadata/0.npy:2: expected the label 0 or 1, got \"2\"");
-  EXPECT_EQ(with("imgs/0 sample_1.png 1 1 1.0 9 3 2 0.5 1 1"),
-            "metadata/0.npy:2: expected a whole line, the file ends inside it");
+            text("metadata/0.npy:2: byte ", second, ": expected the label 0 or 1, got \"2\""));
+  EXPECT_EQ(
+      with("imgs/0 sample_1.png 1 1 1.0 9 3 2 0.5 1 1"),
+      text("metadata/0.npy:2: byte ", second, ": expected a whole line, the file ends inside it"));
   EXPECT_NE(
       with("imgs/0 sample_9.png 9 1 1.0 9 3 2 0.5 1 1\n").find("imgs/0/sample_9.png: No such file"),
       std::string::npos);
@@ -87,6 +93,55 @@ TEST_F(PathfinderFiles, DamagedTextIsRefused) {
   write_file(inside("inter") / "metadata/01.npy", good);
   EXPECT_EQ(complaint("inter"), "expected files 0.npy, 1.npy, .. only, got metadata/01.npy");
   EXPECT_NE(complaint("hard").find("there is no such folder"), std::string::npos);
+}
+
+TEST_F(PathfinderFiles, WhatIsMissingIsNoticed) {
+  make("easy", 1003);
+  const fs::path first = inside("easy") / "metadata/0.npy",
+                 second = inside("easy") / "metadata/1.npy";
+  const std::string good = read_file(first, "a file"), last = read_file(second, "a file");
+  const auto without_line = [](const std::string& lines, std::size_t begin) {
+    return lines.substr(0, begin) + lines.substr(lines.find('\n', begin) + 1);
+  };
+  write_file(first, without_line(good, good.find('\n') + 1));
+  EXPECT_EQ(complaint("easy"),
+            "metadata/0.npy: expected a line for each of sample_0.png, sample_1.png, .., there is "
+            "none of sample_1.png");
+  write_file(first, good.substr(0, good.rfind('\n', good.size() - 2) + 1));
+  EXPECT_EQ(complaint("easy"),
+            "metadata/0.npy: expected 1000 lines, for only the last file may have fewer, got 999");
+  write_file(first, good);
+  write_file(second, last.substr(0, last.find('\n') + 1));
+  EXPECT_EQ(complaint("easy"), "metadata: expected the 1003 pictures of dataset.json, got 1001");
+  fs::remove(second);
+  EXPECT_EQ(complaint("easy"), "metadata: expected the 1003 pictures of dataset.json, got 1000");
+  write_file(second, last);
+  fs::remove(first);
+  EXPECT_EQ(complaint("easy"), "expected Pathfinder's labels, there is no metadata/0.npy");
+}
+
+TEST(PathfinderDiscs, AreFoundByTheirBrightness) {
+  const std::vector<std::pair<Point, Point>> pairs = {
+      {{5, 6}, {9, 9}}, {{1, 1}, {30, 30}}, {{20, 8}, {20, 12}}};
+  for (const auto& [one, two] : pairs) {
+    const auto a = disc(one, kSide), b = disc(two, kSide);
+    std::vector<std::uint8_t> both(kPixels);
+    for (int p = 0; p < kPixels; ++p) both[p] = std::max(a[p], b[p]);
+    EXPECT_EQ(disc_distance(both), std::lround(std::hypot(one.y - two.y, one.x - two.x)));
+  }
+}
+
+TEST(PathfinderDistance, IsLearntFromTrainingPicturesAndKnowsSixOfTen) {
+  Parts parts;
+  for (std::int64_t i = 0; i < 6000; ++i) {
+    const Picture made = picture(variant("easy"), 0, i);
+    (i < 4500 ? parts.train : parts.test).add(made.pixels, made.label);
+  }
+  const double accuracy = distance_accuracy(parts);
+  EXPECT_GT(accuracy, 0.57);
+  EXPECT_LT(accuracy, 0.64);
+  for (std::uint8_t& label : parts.test.labels) label = static_cast<std::uint8_t>(1 - label);
+  EXPECT_DOUBLE_EQ(distance_accuracy(parts), 1 - accuracy);
 }
 
 TEST_F(PathfinderFiles, DamagedPicturesAreRefused) {
@@ -144,6 +199,7 @@ TEST_F(PathfinderFiles, ATaskOfThreeParts) {
   EXPECT_EQ(task->examples(Split::kTrain, 0), 25);
   EXPECT_EQ(task->examples(Split::kVal, 0), 2);
   EXPECT_EQ(task->examples(Split::kTest, 0), 2);
+  EXPECT_EQ(task->baselines().at(1).first, "distance of the discs only");
   const Batch batch = task->evaluation(Split::kTest, 0).at(0);
   EXPECT_EQ(batch.N, kPixels);
   EXPECT_FALSE(batch.mask_zero);

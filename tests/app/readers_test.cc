@@ -186,6 +186,30 @@ TEST_F(ReadersTest, BlackPixelsAreMaskedWhereAskedFor) {
   EXPECT_EQ(masked[1][7].item<double>(), 0);
 }
 
+TEST_F(ReadersTest, FetchedFilesMustBeAsLargeAsTheyWere) {
+  write_cifar();
+  const std::string file = "cifar-10-batches-bin/data_batch_2.bin";
+  const auto with = [&](const std::string& source) {
+    write("source.json", source);
+    return complaint([&] { load_task(recipe("image")); });
+  };
+  EXPECT_EQ(with("{\"known_copy\": false, \"sizes\": {\"" + file + "\": 12292}}"), "nothing");
+  // Cut between two records, which no reader of records could tell.
+  EXPECT_EQ(
+      with("{\"known_copy\": false, \"sizes\": {\"" + file + "\": 15365}}"),
+      (folder_ / file).string() + ": expected the 15365 bytes that were fetched, there are 12292");
+  EXPECT_NE(with("{\"known_copy\": true}").find("expected the 30730000 bytes"), std::string::npos);
+  EXPECT_EQ(with("{\"known_copy\": false}"), "nothing");  // another copy, of which nothing is known
+}
+
+TEST_F(ReadersTest, FetchedReviewsAreCounted) {
+  write_imdb();
+  write("source.json", R"({"sizes": {"aclImdb/train/neg": 20, "aclImdb/test/pos": 21}})");
+  EXPECT_EQ(complaint([&] { load_task(recipe("text")); }),
+            (folder_ / "aclImdb/test/pos").string() +
+                ": expected the 21 files that were fetched, there are 20");
+}
+
 TEST_F(ReadersTest, RecipesOfImagesFitTheirPixels) {
   EXPECT_NE(complaint([&] { recipe("image", {"data.patch=5"}); }).find("a divisor of 32"),
             std::string::npos);
@@ -228,6 +252,19 @@ TEST_F(ReadersTest, DamagedReviewsAreNamed) {
   EXPECT_NE(with("x_1.txt", "bad").find("x_1.txt"), std::string::npos);
   EXPECT_NE(with("7_1.txt.tmp", "bad").find("7_1.txt.tmp"), std::string::npos);
   EXPECT_NE(with("99_1.txt", "").find("99_1.txt is empty"), std::string::npos);
+  const fs::path neg = folder_ / "aclImdb/train/neg";
+  fs::create_symlink(folder_ / "nowhere", neg / "20_1.txt");
+  EXPECT_NE(complaint([&] {
+              read_imdb(folder_, 100);
+            }).find("cannot read " + (neg / "20_1.txt").string() + ": No such file"),
+            std::string::npos);
+  fs::remove(neg / "20_1.txt");
+  EXPECT_EQ(with("7_2.txt", "bad"), "expected each of the reviews 0 to 20 once in " + neg.string() +
+                                        ", got 7 where 8 should be");
+  fs::remove(neg / "7_1.txt");
+  EXPECT_NE(complaint([&] { read_imdb(folder_, 100); }).find("got 8 where 7 should be"),
+            std::string::npos);
+  write("aclImdb/train/neg/7_1.txt", "bad 7");
   fs::remove_all(folder_ / "aclImdb/test/pos");
   EXPECT_NE(complaint([&] { read_imdb(folder_, 100); }).find("test/pos"), std::string::npos);
 }
@@ -240,6 +277,7 @@ TEST_F(ReadersTest, PapersAreKeptOnceAndCutToLength) {
   EXPECT_EQ(papers.parts[0][1].two, 2);
   EXPECT_EQ(papers.parts[0][0].cites, 1);
   EXPECT_EQ(papers_name(papers), "AAN-proxy");
+  EXPECT_EQ(fetched_papers_name(folder_), "AAN-proxy");
   const auto task = load_task(recipe("retrieval"));
   EXPECT_EQ(task->data_name(), "AAN-proxy");
   const Batch batch = task->evaluation(Split::kTest, 0)[0];
@@ -262,6 +300,8 @@ TEST_F(ReadersTest, DamagedPapersNameFileLineAndByte) {
   expect(with(good + "1.0\tA\tB\talpha\tbeta\tmore\n"), at, "TEXT and TEXT");
   expect(with(good + "1.0\tA\tB\t\tbeta\n"), at, "one is empty");
   expect(with(good + "1.0\tA\tB\talpha\tbe"), at, "ends inside");
+  expect(with(good + "1.0\tA\tB\talpha\tbeta 2\n"), at, "the text that B had before");
+  expect(with(good + "1.0\tC\tC\tgamma!\tdelta\n"), at, "the text that C had before");
 }
 
 TEST_F(ReadersTest, APairIsJudgedTheSameWhateverItsPadding) {

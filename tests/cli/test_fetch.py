@@ -167,6 +167,53 @@ def test_wrong_hash(server, tmp_path):
     assert nothing_left(tmp_path, "image") and not any((tmp_path / "downloads").iterdir())
 
 
+@pytest.mark.parametrize("bad", [b"not an archive", cifar()[:-2000], archive({"a": b"x"})], ids="text cut other".split())
+def test_a_bad_download_is_not_kept(server, tmp_path, bad):
+    server.files["/a"] = bad
+    fetch("image", tmp_path, "--from", f"{server.address}/a", ANY, code=2)
+    assert not any((tmp_path / "downloads").iterdir())
+    server.files["/a"] = cifar()
+    fetch("image", tmp_path, "--from", f"{server.address}/a", ANY)
+    assert (tmp_path / "image" / "source.json").exists()
+
+
+@pytest.mark.parametrize("header", ["ETag", "Last-Modified"])
+def test_a_part_of_another_state_of_the_file_is_not_continued(server, tmp_path, header):
+    versions = {"ETag": ['"1"', '"2"'], "Last-Modified": ["Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT"]}
+
+    class Versioned(Handler):
+        """As servers do: a range only of the version that is asked for."""
+
+        def do_GET(self):
+            asked = self.headers.get("If-Range")
+            asked_for.append(asked)
+            if asked and asked != self.server.version:
+                del self.headers["Range"]
+            super().do_GET()
+
+        def end_headers(self):
+            self.send_header(header, self.server.version)
+            super().end_headers()
+
+    asked_for = []
+    server.RequestHandlerClass = Versioned
+    first, second = versions[header]
+    server.files["/a"], server.version, server.breaks = cifar(), first, 3
+    fetch("image", tmp_path, "--from", f"{server.address}/a", ANY, code=1)
+    assert asked_for == [None, first, first]  # it is the same, so it went on
+    noise = random.Random(1)
+    server.files["/a"] = body = archive(
+        {
+            f"cifar-10-batches-bin/{name}.bin": bytes([3]) + noise.randbytes(3072)
+            for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+        }
+    ) + bytes(20_000)  # longer than what is there of the first
+    server.version = second
+    source = fetch("image", tmp_path, "--from", f"{server.address}/a", ANY)
+    assert asked_for[3] == first and source["files"][0]["sha256"] == hashlib.sha256(body).hexdigest()
+    assert not (tmp_path / "downloads").exists()
+
+
 def test_404_and_no_server(server, tmp_path):
     line = fetch("image", tmp_path, "--from", f"{server.address}/none", ANY, code=1)
     assert f"{server.address}/none" in line and "404" in line
@@ -217,7 +264,12 @@ def test_only_what_is_wanted_is_kept(tmp_path):
     (tmp_path / "lra").write_bytes(archive({"lra_release/listops-1000/basic_train.tsv": b"x", **pairs}))
     line = fetch("retrieval", tmp_path, "--from", tmp_path / "lra", code=2)
     assert ANY in line and "no checksum" in line
-    fetch("retrieval", tmp_path, "--from", tmp_path / "lra", ANY)
+    source = fetch("retrieval", tmp_path, "--from", tmp_path / "lra", ANY)
+    assert source["data"].startswith("AAN-proxy: pairs of ACL papers")
+    assert source["sizes"]["new_aan_pairs.eval.tsv"] == 12
+    again = [PROGRAM, "data", "fetch", "retrieval", "--data-dir", str(tmp_path)]
+    said = subprocess.run(again, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("AAN-proxy: pairs of ACL papers")
     assert len(list((tmp_path / "retrieval").iterdir())) == 4  # and source.json
     kinds = ("neg/0_1", "pos/0_9")
     reviews = {f"aclImdb/{s}/{kind}.txt": b"x" for s in ("train", "test") for kind in kinds}
@@ -240,8 +292,10 @@ def test_only_what_is_wanted_is_kept(tmp_path):
         (b"not an archive at all", ["neither"]),
         (archive({"cifar-10-batches-bin/x": bytes(201_000_000)}), ["200000000 bytes"]),
         (archive({f"cifar-10-batches-bin/{i}": b"x" for i in range(17)}), ["at most 16 files"]),
+        (archive({"other/x": bytes(201_000_000)}), ["200000000 bytes"]),
+        (archive({"cifar-10-batches-bin/x": bytes(101_000_000), "y": bytes(101_000_000)}), ["200000000 bytes"]),
     ],
-    ids="climbs absolute climbs-late symlink hardlink lacks truncated text bomb many".split(),
+    ids="climbs absolute climbs-late symlink hardlink lacks truncated text bomb many unwanted-bomb halves".split(),
 )
 def test_archives_that_are_refused(tmp_path, body, words):
     (tmp_path / "a").write_bytes(body)
@@ -249,6 +303,15 @@ def test_archives_that_are_refused(tmp_path, body, words):
     assert all(word in line for word in words), line
     assert nothing_left(tmp_path / "data", "image")
     assert not (tmp_path / "evil").exists()
+
+
+def test_the_limit_is_of_all_archives_together(tmp_path):
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (tmp_path / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(b"x" * 16_000_000, 1))
+    line = fetch("mnist", tmp_path / "data", "--from", tmp_path, ANY, code=2)
+    assert "at most 4 files of 60000000 bytes together" in line and "t10k-labels-idx1-ubyte.gz" in line
+    assert nothing_left(tmp_path / "data", "mnist")
 
 
 def test_no_room(tmp_path):
