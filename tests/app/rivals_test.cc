@@ -206,6 +206,11 @@ TEST(Informer, GivesTheMeanToQueriesThatDoNotStandOut) {
     const Inputs x = some(N, padded);
     auto generator = at::make_generator<at::CPUGeneratorImpl>(std::uint64_t{4});
     const at::Tensor sample = at::randperm(N, generator).narrow(0, 0, u);
+    if (padded) {  // some of it is drawn, and would decide if it counted
+      const at::Tensor padding = x.key_weight[1] == 0;
+      ASSERT_TRUE(padding.index_select(0, sample).any().item<bool>());
+      x.k[1].mul_(at::where(padding, 50.0, 1.0).view({1, N, 1}));
+    }
     at::Tensor attends = at::zeros({kB, kH, N, 1}, at::kBool), mean = at::empty({kB, kH, 1, kD});
     for (std::int64_t b = 0; b < kB; ++b) {
       const auto is_real = [&](std::int64_t n) {
