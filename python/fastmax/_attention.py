@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fastmax._call import attend, function_options, step_in_place, weights
+from fastmax._composite import computed_in
 from fastmax._errors import in_callers_words, need, need_tensor, need_type
 from fastmax._state import FastmaxState
 
@@ -348,7 +349,7 @@ def _weight_of_mask(mask: Tensor, query: Tensor, key: Tensor, shape: torch.Size)
     )
     need(fits, rule, [*mask.shape])
     weight = narrow.expand(wanted).reshape(query.size(0), key.size(2))
-    return weight.to(torch.float64 if query.dtype == torch.float64 else torch.float32)
+    return weight.to(computed_in(query.dtype))
 
 
 def _offsets(cu_seqlens: Any) -> tuple[Tensor, Tensor | None]:

@@ -54,7 +54,7 @@ def _attend(q, k, v, key_weight, initial_state, cu_q, cu_k, method, dropout_p, o
         # Transforms, and the gradient of weights, need all operations in the open; elsewhere it is one for the compiler, too.
         run = _composite.attention if transformed or of_weight else operators.composite_forward
         device = q.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        if _composite.autocasts(device):
             q, k, v = autocast(device, q, k, v)
         return run(q, k, v, *inputs[3:], **options)
     if method != "auto":
@@ -152,7 +152,7 @@ def weights(q: Tensor, k: Tensor, key_weight: Tensor | None, rows: Tensor | None
     if torch.compiler.is_compiling():
         need_one_place(q, k=k, key_weight=key_weight)
     device = q.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if _composite.autocasts(device):
         q, k = (rounded.to(x.dtype) for x, rounded in zip((q, k), autocast(device, q, k)))
     if is_transformed():
         return _composite.attention_weights(q, k, key_weight, rows, **options)

@@ -78,11 +78,15 @@ def backward(
     return *(torch.cat(x, 2) for x in d_tokens), None if initial_state is None else torch.cat(d_states)
 
 
+def autocasts(device: str) -> bool:
+    """Whether autocast is on for a kind of device."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def _uncast(q: Tensor):
     """Autocast would round sums to 16 bits: it is for what goes in."""
-    device = q.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
+    if autocasts(q.device.type):
+        return torch.autocast(q.device.type, enabled=False)
     return contextlib.nullcontext()
 
 
@@ -115,7 +119,8 @@ def _sequences(q, k, v, key_weight, initial_state, cu_q, cu_k, causal) -> list[t
     ]
 
 
-def _computed(dtype: torch.dtype) -> torch.dtype:
+def computed_in(dtype: torch.dtype) -> torch.dtype:
+    """What sums, states and weights are made of."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -125,7 +130,7 @@ def _attention(first, q, k, v, key_weight, initial_state, seed, *, return_state,
     sums, state = scan(*inputs)
     numerator, g = sums[..., :-1], sums[..., -1]
     smallest = None
-    if _is_judged(**options):
+    if is_judged(**options):
         total = _visible_weight(q, k, key_weight, initial_state, options)
         g, smallest = _floored(g, total, floor_is_error(floor, q.size(3), **options))
     rows = g != 0
@@ -150,7 +155,7 @@ def _backward(first, q, k, v, key_weight, initial_state, seed, d_o, d_final_stat
     d_sums = torch.where(rows, 1 / torch.where(rows, g, 1), 0)[..., None] * torch.cat(
         [d_o, -(d_o * o).sum(-1, keepdim=True)], -1
     )
-    if _is_judged(**options):
+    if is_judged(**options):
         floored = g <= _FLOOR[g.dtype] * _visible_weight(q, k, key_weight, initial_state, options)
         d_sums[..., -1].masked_fill_(floored, 0)
     R = torch.zeros_like(past) if d_final_state is None else d_final_state[:, :, : past.size(2)]
@@ -163,7 +168,7 @@ def _backward(first, q, k, v, key_weight, initial_state, seed, d_o, d_final_stat
     return dq, dk, dv, d_state
 
 
-def _is_judged(p=2, coefficients=None, **_) -> bool:
+def is_judged(p=2, coefficients=None, **_) -> bool:
     """Whether a denominator can come near zero."""
     return p % 2 == 1 or coefficients is not None
 
@@ -171,7 +176,7 @@ def _is_judged(p=2, coefficients=None, **_) -> bool:
 def _prepared(first, q, k, v, key_weight, initial_state, seed, *, p=2, scale=None, normalize="standardize", coefficients=None,
               causal=False, dropout_p=0.0, dropout="quadratic", chunk=0, **_):  # fmt: skip
     """The scan, and what it is of: kappa_q, kappa_k, values [v, 1], features' weights W and the past."""
-    computed = _computed(q.dtype)
+    computed = computed_in(q.dtype)
     q, k, v = q.to(computed), k.to(computed), v.to(computed)
     (B, H, N, D), (_, Hkv, M, _), E = q.shape, k.shape, v.size(3)
     c = ft.coefficients_of(p, coefficients)
@@ -206,7 +211,7 @@ def attention_weights(q, k, key_weight=None, rows=None, seed=None, *, p=2, scale
     """What torch.ops.fastmax.attention_weights gives without dropout: a_nm = w_m f(s_nm) / g_n."""
     check(q, k, k, key_weight, p=p, scale=scale, normalize=normalize, coefficients=coefficients, causal=causal, floor=floor)
     dtype = q.dtype
-    computed = _computed(dtype)
+    computed = computed_in(dtype)
     (_, H, N, D), (B, Hkv, M, _) = q.shape, k.shape
     rows = torch.arange(N, device=q.device) if rows is None else rows
     q_hat = ft.normalized(q.to(computed), normalize)[:, :, rows]
@@ -218,7 +223,7 @@ def attention_weights(q, k, key_weight=None, rows=None, seed=None, *, p=2, scale
     q_scale = ft.default_scale(p, D, normalize) if scale is None else scale
     f = weight * ft.polynomial(q_scale * q_hat @ k_hat.mT, ft.coefficients_of(p, coefficients))
     g = f.sum(-1)
-    if p % 2 == 1 or coefficients is not None:
+    if is_judged(p, coefficients):
         g, _ = _floored(g, weight.sum(-1), floor_is_error(floor, D, p, scale, normalize, coefficients))
     g = g[..., None]
     return torch.where(g != 0, f / torch.where(g != 0, g, 1), 0).to(dtype)
@@ -271,7 +276,7 @@ def _chunk_tokens(features: int) -> int:
 def _visible_weight(q, k, key_weight, initial_state, options) -> Tensor:
     """[B, H, N]: the sum of the weights that a row sees, its past's included."""
     (B, H, N, _), (_, Hkv, M, _) = q.shape, k.shape
-    weight = q.new_ones(B, M, dtype=_computed(q.dtype)) if key_weight is None else key_weight
+    weight = q.new_ones(B, M, dtype=computed_in(q.dtype)) if key_weight is None else key_weight
     up_to = torch.nn.functional.pad(weight.cumsum(1), (1, 0))  # [B, M + 1]
     seen = up_to[:, M - N + 1 :] if options.get("causal") else up_to[:, -1:].expand(B, N)
     total = seen[:, None].expand(B, H, N)

@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 import fastmax
 from fastmax import _composite
+from fastmax._composite import computed_in, is_judged
 from fastmax._errors import need, need_one_place
 
 _NAME = "libfastmax_ops.so"
@@ -39,11 +40,6 @@ operators = torch.ops.fastmax
 # Shapes, strides and types: what torch_ops/cpu.cc gives.
 
 
-def _computed(dtype: torch.dtype) -> torch.dtype:
-    """What sums, states and weights are made of."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
 def _empty_in_layout_of(like: Tensor, width: int) -> Tensor:
     """A new [B, H, N, width] laid out in memory as `like`: what torch_ops/views.h does with data."""
     if like.size(3) > 1 and like.stride(3) != 1:
@@ -58,7 +54,7 @@ def _empty_state(k: Tensor, v: Tensor, cu_q: Tensor | None, p: int) -> Tensor:
     for i in range(1, p + 1):  # C(D + p, p)
         features = features * (k.size(3) + i) // i
     states = k.size(0) if cu_q is None else cu_q.numel() - 1
-    return k.new_empty([states, k.size(1), features, v.size(3) + 1], dtype=_computed(k.dtype))
+    return k.new_empty([states, k.size(1), features, v.size(3) + 1], dtype=computed_in(k.dtype))
 
 
 # The same operators composed of torch operations, for every device. They may wait for it: CUDA graphs take no part.
@@ -118,9 +114,9 @@ def _(q, k, v, key_weight=None, initial_state=None, cu_q=None, cu_k=None, seed=N
     _check_on_meta(q, k, v, key_weight, initial_state, cu_q, p=p, coefficients=coefficients, return_state=return_state, **options)
     return (
         _empty_in_layout_of(q, v.size(3)),
-        q.new_empty(q.shape[:3], dtype=_computed(q.dtype)),
+        q.new_empty(q.shape[:3], dtype=computed_in(q.dtype)),
         _empty_state(k, v, cu_q, p) if return_state else None,
-        q.new_empty([], dtype=torch.float64) if p % 2 == 1 or coefficients is not None else None,
+        q.new_empty([], dtype=torch.float64) if is_judged(p, coefficients) else None,
     )
 
 

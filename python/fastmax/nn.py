@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from fastmax import _features as ft
 from fastmax._attention import attention_weights, scaled_dot_product_attention
+from fastmax._composite import autocasts, computed_in
 from fastmax._errors import in_callers_words, need, need_type
 
 _NORMALIZE = ("standardize", "l2", "none", "max_norm")
@@ -207,8 +208,7 @@ class MultiheadAttention(nn.Module):
         dtype, device = self.out_proj.weight.dtype, x.device.type
         if x.dtype == dtype:
             return True
-        casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-        return casts and torch.float64 not in (x.dtype, dtype) and x.is_floating_point()
+        return autocasts(device) and torch.float64 not in (x.dtype, dtype) and x.is_floating_point()
 
     def _key_weight(self, mask: Tensor, key: Tensor, batched: bool) -> tuple[Tensor, Tensor | None]:
         """Weights [B, M], and [B, 1] of a further key whose mask is 0, or None for 1."""
@@ -217,7 +217,7 @@ class MultiheadAttention(nn.Module):
         need(known, "key_padding_mask boolean or float", mask.dtype)
         shape = key.shape[:2] if batched else key.shape[1:2]
         need(mask.shape == shape, f"key_padding_mask of shape {[*shape]}", [*mask.shape])
-        dtype = torch.float64 if key.dtype == torch.float64 else torch.float32
+        dtype = computed_in(key.dtype)
         mask = mask.reshape(key.shape[:2])
         if mask.dtype == torch.bool:
             return (~mask).to(dtype), None

@@ -10,7 +10,7 @@ from torch import Tensor
 from fastmax import _features as ft
 from fastmax._attention import _check_call, _tensors
 from fastmax._call import attend, function_options
-from fastmax._composite import floor_is_error, need_denominators
+from fastmax._composite import floor_is_error, is_judged, need_denominators
 from fastmax._errors import need, need_type
 from fastmax.distributed._exchange import Sum, SumOfOthers, agree
 
@@ -92,7 +92,7 @@ def sequence_parallel_attention(
         options["causal"] = True
     else:
         k, v, key_weight = k[:, :, :0], v[:, :, :0], None
-    judged = p % 2 == 1 or coefficients is not None
+    judged = is_judged(p, coefficients)
     if judged:
         options["floor"] = "clamp"
     o, _, _, smallest = attend(q, k, v, key_weight, past, None, None, method, 0.0, options, {})
