@@ -46,7 +46,8 @@ struct Recipe {
     double clip = 1;              ///< largest gradient norm; 0: no limit
     double clip_value = 0;        ///< largest gradient entry; 0: no limit
     bool group_by_length = true;  ///< listops, text: batches of similar lengths
-    double best_from = 0;  ///< the best weights are of steps after this fraction, 1: the last
+    double best_from = 0;       ///< the best weights are of steps after this fraction, 1: the last
+    double until_accuracy = 0;  ///< ends with the evaluation that reaches this fraction; 0: never
     std::int64_t evaluate_every = 100;   ///< 0: at the end only
     std::int64_t evaluate_examples = 0;  ///< of the validation part, during training; 0: all
     std::int64_t log_every = 10;

@@ -97,6 +97,11 @@ std::optional<Contradiction> contradiction(const Recipe& recipe) {
              "expected standardize, l2 or none for a language model, got \"max_norm\": the largest "
              "norm of a sequence tells of tokens to come"}};
   }
+  if (recipe.train.until_accuracy > 0 && is_language(recipe.task)) {
+    return {{"train.until_accuracy",
+             text("expected 0 for a language model, whose best weights have the least loss, got ",
+                  recipe.train.until_accuracy)}};
+  }
   if (m.pool == "class" && task_shape(recipe).classes == 0) {
     return {{"model.pool",
              "expected tokens or padded for a language model, which classifies no sequence, got "

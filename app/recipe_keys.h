@@ -62,6 +62,7 @@ void for_each_key(R& r, Visit&& key) {
   key("train.clip_value", r.train.clip_value, Range{0, 1e9});
   key("train.group_by_length", r.train.group_by_length, Flag{});
   key("train.best_from", r.train.best_from, fraction);
+  key("train.until_accuracy", r.train.until_accuracy, fraction);
   key("train.evaluate_every", r.train.evaluate_every, counter);
   key("train.evaluate_examples", r.train.evaluate_examples, counter);
   key("train.log_every", r.train.log_every, count);

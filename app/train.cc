@@ -79,7 +79,7 @@ class Run {
         if (!report(progress)) stop();
       }
       if (StopRequest::pending()) stop();
-      if (state_.step == recipe_.train.steps) break;
+      if (state_.step == recipe_.train.steps || accurate_enough()) break;
       step();
       progress.update(state_.step, note_);
       if (seconds_since(saved_) >= recipe_.train.checkpoint_seconds) save();
@@ -168,6 +168,12 @@ class Run {
     if (counts && !better) return;
     best = {state_.step, score.loss, score.accuracy};
     save_weights(dir_.weights(), model_, state_.step);
+  }
+
+  // The best weights are the newest, or no worse, so an accuracy that was reached is theirs.
+  bool accurate_enough() const {
+    const double until = recipe_.train.until_accuracy;
+    return until > 0 && state_.best.accuracy >= until;
   }
 
   void save() {

@@ -184,6 +184,10 @@ TEST(Recipe, KeysOfTheHarnessAreChecked) {
             "got 1");
   EXPECT_EQ(complaint(kSmall, {"train.best_from=1.5"}),
             "--set train.best_from=1.5: train.best_from: expected a number from 0 to 1, got 1.5");
+  EXPECT_EQ(
+      complaint("task = \"textfile\"\ntrain = {until_accuracy = 0.9}\ndata = {path = \"x\"}\n"),
+      "r.toml:2: train.until_accuracy: expected 0 for a language model, whose best weights "
+      "have the least loss, got 0.9");
   EXPECT_EQ(complaint(kSmall, {"train.group_by_length=no"}),
             "--set train.group_by_length=no: train.group_by_length: expected true or false, got "
             "\"no\"");

@@ -138,6 +138,24 @@ TEST_F(Training, TheBestIsOfTheStepsThatCount) {
   }
 }
 
+TEST_F(Training, EndsWithTheEvaluationThatIsAccurateEnough) {
+  const auto run = [&](const std::string& until) {
+    const Recipe recipe = parse_recipe(
+        "task = \"needle\"\n"
+        "model = {layers = 1, heads = 2, dim = 16, mlp = 16}\n"
+        "train = {steps = 24, batch = 4, evaluate_every = 8, evaluate_examples = 40, threads = 1}\n"
+        "data = {length = 16}\n",
+        "test.toml", {"train.until_accuracy=" + until});
+    train(recipe, folder_ / until, false, "run");
+    return train(recipe, folder_ / until, /*resume=*/true, "run").at("steps");
+  };
+  EXPECT_EQ(run("0"), 24);
+  EXPECT_EQ(run("0.001"), 8);  // who guesses is right one time of 16
+  EXPECT_EQ(run("1"), 24);
+  EXPECT_EQ(metrics(folder_ / "1"), metrics(folder_ / "0"));
+  EXPECT_EQ(metrics(folder_ / "0").rfind(metrics(folder_ / "0.001"), 0), 0u);  // begins with it
+}
+
 TEST_F(Training, LinesAfterTheCheckpointAreWrittenAgain) {
   const fs::path run = folder_ / "run";
   train(recipe(), run, false, "run");
