@@ -2,6 +2,7 @@
 #include "src/check.h"
 #include "src/denominator.h"
 #include "src/pool.h"
+#include "src/run.h"
 
 namespace fastmax {
 namespace {
@@ -26,16 +27,12 @@ void attention_weights(const WeightsArgs<T>& args, const Options& options,
   auto call = call_of(args, options);
   const int threads = threads_of(execution.threads);
   const std::size_t scratch_bytes = call_scratch_bytes<T>(args, options);
-  Workspace own;
-  std::byte* memory = (execution.workspace ? *execution.workspace : own)
-                          .reserve(scratch_bytes + cpu::attention_weights_workspace(
-                                                       call, static_cast<std::size_t>(threads)))
-                          .data();
+  const WithWorkspace with(execution);
+  std::byte* memory = with.reserve(
+      scratch_bytes + cpu::attention_weights_workspace(call, static_cast<std::size_t>(threads)));
   cpu::Arena arena(memory);
   prepare(CallScratch<T>(arena, args, options), options, call);
-  static const ParallelRun pool = pool_run;
-  cpu::attention_weights(call, cpu::Team(threads, execution.run ? &execution.run : &pool),
-                         memory + scratch_bytes);
+  cpu::attention_weights(call, team_of(execution, threads), memory + scratch_bytes);
   if (call.floors) {
     const double smallest = smallest_of(call.ratio, args.a.B * args.a.H * args.a.N);
     require_denominators<T>(smallest, options, args.q.D);

@@ -91,18 +91,15 @@ auto run(const Args& args, const Options& options, const Execution& execution, c
   auto call = make_call<T, Call>(args, options, choice, place.first_batch);
   const auto kernel = kernel_of(call, choice.form);
   const std::size_t scratch_bytes = call_scratch_bytes<T>(args, options);
-  Workspace own;
-  std::byte* memory = (execution.workspace ? *execution.workspace : own)
-                          .reserve(place.taken + scratch_bytes +
-                                   kernel.workspace(call, static_cast<std::size_t>(choice.threads)))
-                          .data() +
-                      place.taken;
+  const WithWorkspace with(execution);
+  std::byte* memory =
+      with.reserve(place.taken + scratch_bytes +
+                   kernel.workspace(call, static_cast<std::size_t>(choice.threads))) +
+      place.taken;
   cpu::Arena arena(memory);
   const CallScratch<T> scratch(arena, args, options);
   prepare(scratch, options, call);
-  static const ParallelRun pool = pool_run;
-  const cpu::Team team(choice.threads, execution.run ? &execution.run : &pool);
-  kernel.run(call, team, memory + scratch_bytes);
+  kernel.run(call, team_of(execution, choice.threads), memory + scratch_bytes);
   return after(call, choice.form);
 }
 

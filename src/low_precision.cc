@@ -110,13 +110,11 @@ auto in_float(const Args& args, const Options& options, const Execution& executi
   const WithWorkspace with(execution);
   const Execution& inner = with.execution();
   // All at once: growing later would move the copies.
-  std::byte* memory = inner.workspace->reserve(place.taken + counting.used() + kernels).data();
+  std::byte* memory = with.reserve(place.taken + counting.used() + kernels);
   cpu::Arena arena(memory + place.taken);
   const Copies copies(arena, args);
-  static const ParallelRun pool = pool_run;
   const bool small = counting.used() < (std::size_t{1} << 18);
-  const cpu::Team team(small ? 1 : threads_of(execution.threads),
-                       execution.run ? &execution.run : &pool);
+  const cpu::Team team = team_of(execution, small ? 1 : threads_of(execution.threads));
   copies.copy_in(team);
   const auto result =
       run(copies.args(), inner,

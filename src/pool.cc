@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -86,9 +87,12 @@ int available_threads() {
   return std::max(static_cast<int>(std::thread::hardware_concurrency()), 1);
 }
 
-void pool_run(int n, const std::function<void(int)>& task) {
-  static Pool pool(available_threads());
-  pool.run(n, task);
+cpu::Team team_of(const Execution& execution, int threads) {
+  static const ParallelRun pool_run = [](int n, const std::function<void(int)>& task) {
+    static Pool pool(available_threads());
+    pool.run(n, task);
+  };
+  return {threads, execution.run ? &execution.run : &pool_run};
 }
 
 }  // namespace fastmax

@@ -1,8 +1,7 @@
-// The library's own threads, for callers that bring none.
+// The threads of a call, and the library's own for callers that bring none.
 #pragma once
-#include <functional>
-
 #include "fastmax/execution.h"
+#include "src/cpu/team.h"
 
 namespace fastmax {
 
@@ -11,8 +10,8 @@ int available_threads();
 /// `asked`, or all of them for 0.
 inline int threads_of(int asked) { return asked > 0 ? asked : available_threads(); }
 
-/// Runs tasks on a pool that starts with the first call and sleeps between calls. A call made while
-/// another runs, or from inside a task, runs in the calling thread.
-void pool_run(int n, const std::function<void(int)>& task);
+/// So many of the caller's threads, or of a pool that starts with the first call that needs it and sleeps between calls.
+/// What the pool is asked while it runs, or from inside one of its tasks, runs in the calling thread.
+cpu::Team team_of(const Execution& execution, int threads);
 
 }  // namespace fastmax

@@ -26,6 +26,9 @@ class WithWorkspace {
   WithWorkspace(const WithWorkspace&) = delete;
   WithWorkspace& operator=(const WithWorkspace&) = delete;
   const Execution& execution() const { return callers_.workspace ? callers_ : copy_; }
+  std::byte* reserve(std::size_t bytes) const {
+    return execution().workspace->reserve(bytes).data();
+  }
 
  private:
   const Execution& callers_;

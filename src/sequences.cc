@@ -103,10 +103,9 @@ Sharing share(const Args& args, const Sequences& sequences, const Options& optio
 template <class Body>
 void for_each_sequence(std::size_t count, const Sharing& sharing, const Execution& execution,
                        const Body& body) {
-  static const ParallelRun pool = pool_run;
   const Execution alone = serial(execution.workspace);
   const Execution& each = sharing.threads == 1 ? alone : execution;
-  cpu::Team(static_cast<int>(sharing.workers), execution.run ? &execution.run : &pool)
+  team_of(execution, static_cast<int>(sharing.workers))
       .for_each(count, [&](std::size_t worker, std::size_t i) {
         body(i, each, sharing.reports + worker * sharing.each);
       });
@@ -121,8 +120,7 @@ Report forward(const ForwardArgs<T>& args, const Sequences& sequences, const Opt
   const std::size_t count = sequences.cu_q.size() - 1;
   const Sharing sharing = share(args, sequences, options, execution.threads);
   const WithWorkspace with(execution);
-  auto* const reports =
-      reinterpret_cast<Report*>(with.execution().workspace->reserve(sharing.bytes()).data());
+  auto* const reports = reinterpret_cast<Report*>(with.reserve(sharing.bytes()));
   Options clamped = options;
   clamped.floor = Floor::kClamp;  // an error waits until every sequence is done
   for_each_sequence(count, sharing, with.execution(),
@@ -146,7 +144,7 @@ void backward(const BackwardArgs<T>& args, const Sequences& sequences, const Opt
   check(args, sequences, options, execution.threads);
   const Sharing sharing = share(args, sequences, options, execution.threads);
   const WithWorkspace with(execution);
-  with.execution().workspace->reserve(sharing.bytes());
+  with.reserve(sharing.bytes());
   for_each_sequence(sequences.cu_q.size() - 1, sharing, with.execution(),
                     [&](std::size_t i, const Execution& each, std::size_t taken) {
                       run_backward(part(args, sequences, i), options, each,

@@ -14,6 +14,7 @@
 #include "src/denominator.h"
 #include "src/machine.h"
 #include "src/pool.h"
+#include "src/run.h"
 #include "src/state_file.h"
 
 namespace fastmax {
@@ -99,15 +100,12 @@ Report step(const StepArgs<T>& a, const Options& options, const Execution& execu
   const int threads = threads_of(execution.threads);
   T* before = nullptr;
   const std::size_t taken = lay_out(cpu::Arena{}, options, call, before);
-  Workspace own;
+  const WithWorkspace with(execution);
   std::byte* memory =
-      (execution.workspace ? *execution.workspace : own)
-          .reserve(taken + cpu::step_workspace(call, static_cast<std::size_t>(threads)))
-          .data();
+      with.reserve(taken + cpu::step_workspace(call, static_cast<std::size_t>(threads)));
   lay_out(cpu::Arena(memory), options, call, before);
   if (floor_is_error(options, a.q.D)) std::copy_n(a.state.data, a.state.size(), before);
-  static const ParallelRun pool = pool_run;
-  cpu::step(call, cpu::Team(threads, execution.run ? &execution.run : &pool), memory + taken);
+  cpu::step(call, team_of(execution, threads), memory + taken);
   Report report{.form = Form::kFactorised};
   if (!call.floors) return report;
   report.smallest_denominator = smallest_of(call.ratio, a.q.B * a.q.H);
