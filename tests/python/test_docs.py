@@ -85,6 +85,16 @@ def test_python_runs(page, tmp_path):
             assert re.search(wanted, page.read_text()), line
 
 
+def test_what_the_results_say_is_in_their_tables():
+    """`fastmax report --check` sees to the tables; the page in plain words takes its figures from them."""
+    results = ROOT / "docs" / "results"
+    tables = "".join(page.read_text() for page in results.glob("*.md") if page.name != "README.md")
+    figures = re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\w)", prose(results / "README.md"))
+    assert len(figures) > 10
+    missing = [figure for figure in figures if not re.search(rf"(?<![\d.]){re.escape(figure)}(?!\d)", tables)]
+    assert not missing
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "cpp")], ids=named)
 def test_cpp_compiles_and_runs(page, tmp_path):
     for i, code in enumerate(blocks(page, "cpp")):
