@@ -303,7 +303,7 @@ def _row_indices(rows: Any) -> Tensor:
     return torch.tensor([*rows], dtype=torch.int64)
 
 
-def _check_call(dropout_p, is_causal, enable_gqa, query, key) -> None:
+def _check_call(dropout_p: float, is_causal: bool, enable_gqa: bool, query: Tensor, key: Tensor) -> None:
     if type(dropout_p) is not float:
         need_type("dropout_p", dropout_p, (float, int), "a number")
     if type(is_causal) is not bool:

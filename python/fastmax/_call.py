@@ -79,10 +79,12 @@ def _attend(q, k, v, key_weight, initial_state, cu_q, cu_k, method, dropout_p, o
         raise
 
 
-def function_options(p, scale, normalize, coefficients) -> dict[str, Any]:
+def function_options(
+    p: int, scale: float | None, normalize: str, coefficients: Sequence[float] | None
+) -> dict[str, Any]:
     """The operators' options for f and x^ that are not at their default: on short sequences, reading them is what a call
     costs."""
-    options = {}
+    options: dict[str, Any] = {}
     if p != 2 or type(p) is not int:
         need_type("p", p, int, "an int")
         need(1 <= p <= 4, "p in 1..4", p)

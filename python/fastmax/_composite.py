@@ -8,12 +8,17 @@ transforms and forward mode see through `attention`, and autograd through it giv
 
 import contextlib
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastmax import _features as ft
 from fastmax._errors import need, need_one_place
+
+_Sequence = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]  # q, k, v, key_weight, initial_state
+_Size = tuple[tuple[int, ...], torch.dtype]
 
 _FLOOR = {torch.float32: 2.0**-20, torch.float64: 2.0**-49}  # src/denominator.h
 
@@ -29,7 +34,7 @@ def attention(
     seed: Tensor | None = None,
     *,
     return_state: bool = False,
-    **options,
+    **options: Any,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """What torch.ops.fastmax.forward gives. Packed sequences are computed one after another."""
     with _uncast(q):
@@ -61,7 +66,7 @@ def backward(
     cu_q: Tensor | None = None,
     cu_k: Tensor | None = None,
     seed: Tensor | None = None,
-    **options,
+    **options: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """What torch.ops.fastmax.backward gives."""
     with _uncast(q):
@@ -74,8 +79,9 @@ def backward(
         for i, (sequence, (d_o_i, o_i, g_i)) in enumerate(zip(sequences, rows)):
             d_state = None if d_final_state is None else d_final_state[i : i + 1]
             gradients.append(_backward(i, *sequence, seed, d_o_i, d_state, o_i, g_i, **options))
-    *d_tokens, d_states = zip(*gradients)
-    return *(torch.cat(x, 2) for x in d_tokens), None if initial_state is None else torch.cat(d_states)
+    dq, dk, dv, d_states = zip(*gradients)
+    d_state = None if initial_state is None else torch.cat(d_states)
+    return torch.cat(dq, 2), torch.cat(dk, 2), torch.cat(dv, 2), d_state
 
 
 def autocasts(device: str) -> bool:
@@ -83,14 +89,23 @@ def autocasts(device: str) -> bool:
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
-def _uncast(q: Tensor):
+def _uncast(q: Tensor) -> contextlib.AbstractContextManager[object]:
     """Autocast would round sums to 16 bits: it is for what goes in."""
     if autocasts(q.device.type):
         return torch.autocast(q.device.type, enabled=False)
     return contextlib.nullcontext()
 
 
-def _sequences(q, k, v, key_weight, initial_state, cu_q, cu_k, causal) -> list[tuple]:
+def _sequences(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    key_weight: Tensor | None,
+    initial_state: Tensor | None,
+    cu_q: Tensor | None,
+    cu_k: Tensor | None,
+    causal: bool | None,
+) -> list[_Sequence]:
     """(q, k, v, key_weight, initial_state) of each packed sequence, or of all that there is."""
     if cu_q is None:
         return [(q, k, v, key_weight, initial_state)]
@@ -147,8 +162,9 @@ def _backward(first, q, k, v, key_weight, initial_state, seed, d_o, d_final_stat
     Then the scan from the end, and autograd through what turns tokens into its inputs.
     """
     inputs = [None if x is None else x.detach().requires_grad_() for x in (q, k, v, initial_state)]
+    q_leaf, k_leaf, v_leaf, state_leaf = inputs
     with torch.enable_grad():
-        scan, prepared = _prepared(first, *inputs[:3], key_weight, inputs[3], seed, **options)
+        scan, prepared = _prepared(first, q_leaf, k_leaf, v_leaf, key_weight, state_leaf, seed, **options)
     kappa_q, kappa_k, values, W, past = prepared
     d_o, o = d_o.to(g.dtype), o.to(g.dtype)
     rows = g != 0
@@ -168,7 +184,7 @@ def _backward(first, q, k, v, key_weight, initial_state, seed, d_o, d_final_stat
     return dq, dk, dv, d_state
 
 
-def is_judged(p=2, coefficients=None, **_) -> bool:
+def is_judged(p: int = 2, coefficients: Sequence[float] | None = None, **_: Any) -> bool:
     """Whether a denominator can come near zero."""
     return p % 2 == 1 or coefficients is not None
 
@@ -224,40 +240,49 @@ def attention_weights(q, k, key_weight=None, rows=None, seed=None, *, p=2, scale
     f = weight * ft.polynomial(q_scale * q_hat @ k_hat.mT, ft.coefficients_of(p, coefficients))
     g = f.sum(-1)
     if is_judged(p, coefficients):
-        g, _ = _floored(g, weight.sum(-1), floor_is_error(floor, D, p, scale, normalize, coefficients))
+        g = _floored(g, weight.sum(-1), floor_is_error(floor, D, p, scale, normalize, coefficients))[0]
     g = g[..., None]
     return torch.where(g != 0, f / torch.where(g != 0, g, 1), 0).to(dtype)
 
 
-def check(q, k, v, key_weight=None, initial_state=None, **options) -> None:
+def check(
+    q: Tensor, k: Tensor, v: Tensor, key_weight: Tensor | None = None, initial_state: Tensor | None = None, **options: Any
+) -> None:
     """The kernels' own checks, before anything is computed."""
-    tensors = (q, k, v, key_weight, initial_state)
-    sizes = tuple(None if x is None else (tuple(x.shape), x.dtype) for x in tensors)
+    tokens = tuple(_size(x) for x in (q, k, v))
+    weight, state = (None if x is None else _size(x) for x in (key_weight, initial_state))
     if torch.compiler.is_compiling():  # a transform, of sizes that are known
-        fault = _fault(sizes, tuple(options.items()))
+        fault = _fault(tokens, weight, state, tuple(options.items()))
         if fault is not None:
             raise ValueError(fault)
         return
     need_one_place(q, k=k, v=v, key_weight=key_weight, initial_state=initial_state)
     # Weights are judged by their values, which may be elsewhere, or of a transform.
     seen = key_weight is not None and key_weight.is_cpu and not torch._C._are_functorch_transforms_active()
-    _plan(sizes, options, key_weight if seen else None)
+    _plan(tokens, weight, state, options, key_weight if seen else None)
 
 
-def _plan(sizes, options, key_weight: Tensor | None) -> None:
+def _size(x: Tensor) -> _Size:
+    return tuple(x.shape), x.dtype
+
+
+def _plan(
+    tokens: tuple[_Size, ...], weight: _Size | None, state: _Size | None, options: dict[str, Any], key_weight: Tensor | None
+) -> None:
     """Asks for a plan of tensors of these sizes that have next to no memory."""
-    *tokens, weight, state = sizes
-    tokens = [torch.empty_strided(shape, (0,) * (len(shape) - 1) + (1,), dtype=dtype) for shape, dtype in tokens]
+    qkv = [torch.empty_strided(shape, (0,) * (len(shape) - 1) + (1,), dtype=dtype) for shape, dtype in tokens]
     if weight is not None and key_weight is None:
         key_weight = torch.ones(weight[0], dtype=weight[1])
     initial_state = None if state is None else torch.empty(state[0], dtype=state[1])
-    torch.ops.fastmax.plan(*tokens, key_weight, initial_state, **options)
+    torch.ops.fastmax.plan(*qkv, key_weight, initial_state, **options)
 
 
-def _fault(sizes, options) -> str | None:
+def _fault(
+    tokens: tuple[_Size, ...], weight: _Size | None, state: _Size | None, options: tuple[tuple[str, Any], ...]
+) -> str | None:
     """The error's text; the compiler calls this as it traces."""
     try:
-        _plan(sizes, dict(options), None)
+        _plan(tokens, weight, state, dict(options), None)
     except ValueError as wrong:
         return str(wrong)
     return None
@@ -273,7 +298,9 @@ def _chunk_tokens(features: int) -> int:
 
 
 @torch.no_grad()
-def _visible_weight(q, k, key_weight, initial_state, options) -> Tensor:
+def _visible_weight(
+    q: Tensor, k: Tensor, key_weight: Tensor | None, initial_state: Tensor | None, options: Mapping[str, Any]
+) -> Tensor:
     """[B, H, N]: the sum of the weights that a row sees, its past's included."""
     (B, H, N, _), (_, Hkv, M, _) = q.shape, k.shape
     weight = q.new_ones(B, M, dtype=computed_in(q.dtype)) if key_weight is None else key_weight
@@ -300,7 +327,15 @@ def _floored(g: Tensor, total: Tensor, is_error: bool) -> tuple[Tensor, Tensor]:
     return g, smallest
 
 
-def floor_is_error(floor: str, D: int, p=2, scale=None, normalize="standardize", coefficients=None, **_) -> bool:
+def floor_is_error(
+    floor: str,
+    D: int,
+    p: int = 2,
+    scale: float | None = None,
+    normalize: str = "standardize",
+    coefficients: Sequence[float] | None = None,
+    **_: Any,
+) -> bool:
     """Whether a denominator at its floor is an error: src/denominator.cc."""
     if floor != "auto" or coefficients is not None:
         return floor != "clamp"
@@ -357,7 +392,9 @@ class _Scan:
         everyones = [] if self.causal and offset == 0 else self.chunks(offset)
         return everyones, self.chunks(N), offset
 
-    def run(self, kappa_q, kappa_k, values, W, past) -> tuple[Tensor, Tensor]:
+    def run(
+        self, kappa_q: Tensor, kappa_k: Tensor, values: Tensor, W: Tensor, past: Tensor
+    ) -> tuple[Tensor, Tensor]:
         S, sums = past, []
         everyones, queries, offset = self.parts(kappa_q, kappa_k)
         for m in everyones:
@@ -372,7 +409,7 @@ class _Scan:
                 sums.append(self.read(kappa_q[:, :, n], S, W))
         return torch.cat(sums, 2), S
 
-    def vjp(self, inputs, d_sums: Tensor, R: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def vjp(self, inputs: Sequence[Tensor], d_sums: Tensor, R: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of run, for kappa_q, kappa_k, values and past. Chunks are computed again: a suffix scan, R = dL / dS, over the
         states before them."""
         kappa_q, kappa_k, values, W, past = inputs
@@ -415,7 +452,7 @@ class _Scan:
             d_k, d_v = vjp(self.absorb, (kappa_k[:, :, m], values[:, :, m]), R)
             dk.append(d_k)
             dv.append(d_v)
-        return *(torch.cat(parts[::-1], 2) for parts in (dq, dk, dv)), R
+        return torch.cat(dq[::-1], 2), torch.cat(dk[::-1], 2), torch.cat(dv[::-1], 2), R
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """run, with nothing but its inputs kept for backward wherever torch lets us say so."""

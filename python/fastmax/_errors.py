@@ -56,9 +56,14 @@ _ANY_WORD = re.compile("|".join(f"({pattern})" for pattern in _WORDS))
 _REPLACEMENTS = [*_WORDS.values()]
 
 
+def _replacement(found: re.Match[str]) -> str:
+    assert found.lastindex is not None  # each of _WORDS is a group
+    return _REPLACEMENTS[found.lastindex - 1]
+
+
 def in_callers_words(wrong: Exception, names: Mapping[str, str]) -> ValueError:
     """The core's error in Python's words, and its arguments under the `names` that they have where they were given."""
-    text = _ANY_WORD.sub(lambda found: _REPLACEMENTS[found.lastindex - 1], str(wrong))
+    text = _ANY_WORD.sub(_replacement, str(wrong))
     for name in names:
         text = re.sub(rf"\b{name}\b", names[name], text)
     return ValueError(text)

@@ -8,6 +8,7 @@ import functools
 import itertools
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ def default_scale(p: int, D: int, normalize: str) -> float:
     return root / D if normalize == "standardize" else root
 
 
-def coefficients_of(p: int, coefficients=None) -> list[float]:
+def coefficients_of(p: int, coefficients: Sequence[float] | None = None) -> list[float]:
     """c_0 .. c_p of f."""
     return [1 / math.factorial(l) for l in range(p + 1)] if coefficients is None else [*coefficients]
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,7 +97,15 @@ _define_composite("attention_weights", torch.no_grad()(_composite.attention_weig
 # The same without data.
 
 
-def _check_on_meta(q, k, v, key_weight, initial_state, cu_q=None, **options) -> None:
+def _check_on_meta(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    key_weight: Tensor | None,
+    initial_state: Tensor | None,
+    cu_q: Tensor | None = None,
+    **options: Any,
+) -> None:
     """All that can be judged without data. The compiler's tensors stand for others, which the kernels will judge."""
     if isinstance(q, FakeTensor):
         return
@@ -151,7 +160,12 @@ def _(q, k, v, *_, **__):
 # Gradients.
 
 
-def _save_for_backward(ctx, inputs, keyword_only_inputs, output) -> None:
+def _save_for_backward(
+    ctx: Any,
+    inputs: tuple[Tensor | None, ...],
+    keyword_only_inputs: dict[str, Any],
+    output: tuple[Tensor, Tensor, Tensor | None, Tensor | None],
+) -> None:
     o, g, _, smallest_denominator = output
     ctx.save_for_backward(o, g, *inputs)
     ctx.options = {name: value for name, value in keyword_only_inputs.items() if name != "return_state"}
@@ -167,9 +181,11 @@ def _backward(operator, ctx, d_o, _d_g, d_final_state, _d_smallest):
     return dq, dk, dv, None, d_initial_state, None, None, None
 
 
-def _save_for_second_backward(ctx, inputs, keyword_only_inputs, output) -> None:
-    d_o, d_final_state, _, _, *inputs = inputs  # o and g follow from the others
-    ctx.save_for_backward(d_o, d_final_state, *inputs)
+def _save_for_second_backward(
+    ctx: Any, inputs: tuple[Tensor | None, ...], keyword_only_inputs: dict[str, Any], output: object
+) -> None:
+    d_o, d_final_state, _, _, *others = inputs  # o and g follow from the others
+    ctx.save_for_backward(d_o, d_final_state, *others)
     ctx.options = keyword_only_inputs
 
 
@@ -177,16 +193,17 @@ def _second_backward(ctx, *dd_results):
     """The gradient of (d_o, q, k, v, ..) -> (dq, dk, dv, ..): autograd through the composite path, twice."""
     d_o, d_final_state, q, k, v, key_weight, initial_state, *others = ctx.saved_tensors
 
-    def leaf(x: Tensor | None) -> Tensor | None:
-        return None if x is None else x.detach().requires_grad_()
+    def leaf(x: Tensor) -> Tensor:
+        return x.detach().requires_grad_()
 
     with torch.enable_grad():
-        d_o, d_final_state, q, k, v, initial_state = map(leaf, (d_o, d_final_state, q, k, v, initial_state))
+        d_o, q, k, v = map(leaf, (d_o, q, k, v))
+        d_final_state, initial_state = (None if x is None else leaf(x) for x in (d_final_state, initial_state))
         o, _, final_state, _ = _composite.attention(
             q, k, v, key_weight, initial_state, *others, return_state=d_final_state is not None, **ctx.options
         )
         results, d_results = [o], [d_o]
-        if d_final_state is not None:
+        if final_state is not None and d_final_state is not None:
             results, d_results = [o, final_state], [d_o, d_final_state]
         inputs = [x for x in (q, k, v, initial_state) if x is not None]
         gradients = torch.autograd.grad(results, inputs, d_results, create_graph=True)

@@ -117,7 +117,9 @@ class FastmaxState:
         own = self.p % 2 == 1 or self.scale != 1
         return function_options(self.p, self.scale if own else None, self.normalize, self.coefficients)
 
-    def check_function(self, p, scale, normalize, coefficients) -> None:
+    def check_function(
+        self, p: int, scale: float | None, normalize: str, coefficients: Sequence[float] | None
+    ) -> None:
         """A call with this past computes what the past was made for."""
         if scale is None:
             scale = ft.default_scale(p, self.D, normalize)
@@ -158,7 +160,7 @@ class FastmaxState:
     def detach(self) -> "FastmaxState":
         return self._with(self.tensor.detach())
 
-    def to(self, *args, **kwargs) -> "FastmaxState":
+    def to(self, *args: Any, **kwargs: Any) -> "FastmaxState":
         """As Tensor.to, for the device or the type of the tensor."""
         return self._with(self.tensor.to(*args, **kwargs))
 
@@ -243,7 +245,9 @@ def _need_device(device: Any) -> None:
         need(False, "device a name that torch.device knows", repr(device))
 
 
-def _need_function(D, p, scale, normalize, coefficients) -> None:
+def _need_function(
+    D: int, p: int, scale: float | None, normalize: str, coefficients: Sequence[float] | None
+) -> None:
     need_type("D", D, int, "an int")
     need(D >= 1, "D >= 1", D)
     function_options(p, scale, normalize, coefficients)
@@ -268,7 +272,7 @@ def _unflatten(leaves: Iterable[Any], rest: Iterable[tuple[str, Any]]) -> Fastma
     return state
 
 
-def _flatten_with_keys(state: FastmaxState) -> tuple[list[tuple[pytree.GetAttrKey, Tensor]], tuple]:
+def _flatten_with_keys(state: FastmaxState) -> tuple[list[tuple[pytree.KeyEntry, Any]], tuple]:
     leaves, rest = _flatten(state)
     return [(pytree.GetAttrKey("tensor"), leaves[0])], rest
 

@@ -5,6 +5,7 @@ that this project wants to reach. A block is GPT-2 small's: width 768, 12 heads 
 """
 
 import argparse
+import dataclasses
 import functools
 import json
 import math
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +26,7 @@ from fastmax._info import info
 from fastmax._state import FastmaxState
 from fastmax.models import Config, Layer
 
-_GPT2 = {"heads": 12, "dim": 768, "mlp": 3072, "positions": "none"}
+_GPT2 = Config(heads=12, dim=768, mlp=3072, positions="none")
 _TYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -40,7 +42,7 @@ def seconds(*contenders: Callable[[], object], repeat: int, clock: Callable[[], 
     return [statistics.median(spent) for spent in times]
 
 
-def row(name: str, ours: float, theirs: float, goal: float | None, unit: str = "s", **sizes) -> dict:
+def row(name: str, ours: float, theirs: float, goal: float | None, unit: str = "s", **sizes: Any) -> dict:
     """Times and bytes are better small, rates (unit "x/s") large; the ratio says how many times better ours is."""
     ratio = ours / theirs if unit.endswith("/s") else theirs / ours
     return {"row": name, "ours": ours, "theirs": theirs, "unit": unit, "ratio": ratio, "goal": goal, **sizes}
@@ -48,19 +50,20 @@ def row(name: str, ours: float, theirs: float, goal: float | None, unit: str = "
 
 def layer(attention: str, dtype: torch.dtype) -> Layer:
     torch.manual_seed(0)
-    return Layer(Config(attention=attention, **_GPT2)).to(dtype)
+    return Layer(dataclasses.replace(_GPT2, attention=attention)).to(dtype)
 
 
 def train_step(N: int, dtype: str, goal: float | None, repeat: int) -> list[dict]:
     """Forward and backward of a block, batch 1, against the same block with scaled_dot_product_attention."""
-    x = torch.randn(1, N, _GPT2["dim"], dtype=_TYPES[dtype]).requires_grad_()
+    x = torch.randn(1, N, _GPT2.dim, dtype=_TYPES[dtype]).requires_grad_()
 
     def step(block: Layer) -> None:
         block.zero_grad()
         block(x).sum().backward()
 
-    ours, theirs = (functools.partial(step, layer(name, x.dtype)) for name in ("fastmax2", "softmax"))
-    return [row("train-step", *seconds(ours, theirs, repeat=repeat), goal, N=N, dtype=dtype, against="SDPA")]
+    calls = (functools.partial(step, layer(name, x.dtype)) for name in ("fastmax2", "softmax"))
+    ours, theirs = seconds(*calls, repeat=repeat)
+    return [row("train-step", ours, theirs, goal, N=N, dtype=dtype, against="SDPA")]
 
 
 class _Writer:
@@ -68,12 +71,12 @@ class _Writer:
 
     def __init__(self, attention: str, context: int, tokens: int):
         self.block, self.n = layer(attention, torch.float32).eval(), context
-        k, v = (torch.randn(1, _GPT2["heads"], context, 64) for _ in range(2))
+        k, v = (torch.randn(1, _GPT2.heads, context, 64) for _ in range(2))
         if attention == "softmax":
-            room = torch.zeros(1, _GPT2["heads"], tokens, 64)
+            room = torch.zeros(1, _GPT2.heads, tokens, 64)
             self.k, self.v = torch.cat([k, room], 2), torch.cat([v, room], 2)
         else:
-            self.state = FastmaxState.zeros(1, _GPT2["heads"], 64, 64).update(k, v)
+            self.state = FastmaxState.zeros(1, _GPT2.heads, 64, 64).update(k, v)
 
     @torch.inference_mode()
     def write(self, x: Tensor, tokens: int) -> None:
@@ -96,7 +99,7 @@ class _Writer:
 
 def generate(context: int, short: int, tokens: int, repeat: int) -> list[dict]:
     """Tokens a second of a block behind a long context: over a short one's, and over a cache's of keys and values."""
-    x = torch.randn(1, 1, _GPT2["dim"])
+    x = torch.randn(1, 1, _GPT2.dim)
     room = tokens * (repeat + 1)
     writers = (("fastmax2", context), ("fastmax2", short), ("softmax", context))
     calls = [functools.partial(_Writer(name, N, room).write, x, tokens) for name, N in writers]
@@ -135,7 +138,9 @@ def _measured(which: str, N: int, heads: int, repeat: int) -> dict:
         return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
     step(16)  # what a first call loads is nobody's
-    q.grad.zero_(), k.grad.zero_(), v.grad.zero_()
+    for x in (q, k, v):
+        assert x.grad is not None
+        x.grad.zero_()
     before = peak()
     (spent,) = seconds(step, repeat=repeat)
     return {"seconds": spent, "bytes": max(peak() - before, 1)}
@@ -149,10 +154,11 @@ def hand_written(N: int, heads: int, repeat: int) -> list[dict]:
         call = f"import json; from fastmax.bench import _measured; print(json.dumps({measure}))"
         command = [sys.executable, "-c", call]
         found.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
-    sizes = {"N": N, "dtype": "f32", "against": f"einsum by hand, {heads} heads"}
+    ours, hand = found
+    sizes: dict[str, Any] = {"N": N, "dtype": "f32", "against": f"einsum by hand, {heads} heads"}
     return [
-        row("by-hand", *(x["seconds"] for x in found), 10, **sizes),
-        row("by-hand", *(x["bytes"] for x in found), 20, "bytes", **sizes),
+        row("by-hand", ours["seconds"], hand["seconds"], 10, **sizes),
+        row("by-hand", ours["bytes"], hand["bytes"], 20, "bytes", **sizes),
     ]
 
 
@@ -164,7 +170,8 @@ def composite(N: int, dtype: str, repeat: int) -> list[dict]:
         scaled_dot_product_attention(q, k, v, is_causal=True, method=method).sum().backward()
 
     calls = [functools.partial(step, method) for method in ("auto", "composite")]
-    return [row("composite", *seconds(*calls, repeat=repeat), None, N=N, dtype=dtype, against="method='composite'")]
+    ours, theirs = seconds(*calls, repeat=repeat)
+    return [row("composite", ours, theirs, None, N=N, dtype=dtype, against="method='composite'")]
 
 
 def overhead(calls: int, repeat: int) -> list[dict]:
@@ -185,8 +192,8 @@ def overhead(calls: int, repeat: int) -> list[dict]:
     rows = []
     for step, goal, against in ((forward, 0.5, "SDPA, a call"), (backward, None, "SDPA, with backward")):
         both = (functools.partial(step, f) for f in (scaled_dot_product_attention, F.scaled_dot_product_attention))
-        spent = (x / calls for x in seconds(*both, repeat=repeat, clock=time.process_time))
-        rows.append(row("overhead", *spent, goal, N=4, dtype="f32", against=against))
+        ours, theirs = (x / calls for x in seconds(*both, repeat=repeat, clock=time.process_time))
+        rows.append(row("overhead", ours, theirs, goal, N=4, dtype="f32", against=against))
     return rows
 
 

@@ -14,8 +14,9 @@ import dataclasses
 import math
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -133,8 +134,8 @@ class Attention:
 
     def __init__(self, config: Config):
         self.causal, self.order, self.turns = config.causal, config.order, config.positions == "rotary"
-        self.normalize_here = None  # what the kernel leaves to us
-        self.largest_factor = None  # beyond it a weight of odd order could be negative
+        self.normalize_here: str | None = None  # what the kernel leaves to us
+        self.largest_factor: float | None = None  # beyond it a weight of odd order could be negative
         self.dropout = config.attention_dropout
         self.options: dict[str, Any] = {}
         p, normalize, scale = self.order, config.normalize, config.scale_value()
@@ -148,13 +149,23 @@ class Attention:
             self.normalize_here, normalize = normalize, "none"
             if scale is None:
                 scale = ft.default_scale(p, config.head_size, config.normalize)
-        if config.scale_learnable and bounded and p % 2:
-            self.largest_factor = max(1.0, safe / scale)
-        self.function = {"p": p, "scale": scale, "normalize": normalize}
+            if config.scale_learnable and bounded and p % 2:
+                self.largest_factor = max(1.0, safe / scale)
+        self.function: dict[str, Any] = {"p": p, "scale": scale, "normalize": normalize}
         floor = "clamp" if bounded and (safe if scale is None else scale) <= safe else "auto"
         self.options = {**self.function, "floor": floor, "dropout": config.attention_dropout_mode}
 
-    def __call__(self, q, k, v, factor, key_weight, first: int, state: FastmaxState | None, training: bool):
+    def __call__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        factor: Tensor | None,
+        key_weight: Tensor | None,
+        first: int,
+        state: FastmaxState | None,
+        training: bool,
+    ) -> tuple[Tensor, FastmaxState | None]:
         """o, and the new state where there is an old one."""
         q, k = (self._prepared(x, first) for x in (q, k))
         if factor is not None:
@@ -169,11 +180,10 @@ class Attention:
             mask = None if key_weight is None else (key_weight > 0)[:, None, None]
             o = F.scaled_dot_product_attention(q, k, v, mask, rate, self.causal, **self.options)
         else:
-            o = scaled_dot_product_attention(
+            result = scaled_dot_product_attention(
                 q, k, v, dropout_p=rate, is_causal=self.causal, key_weight=key_weight, initial_state=state,
                 return_state=state is not None, **self.options)  # fmt: skip
-            if state is not None:
-                o, state = o
+            o, state = result if isinstance(result, tuple) else (result, None)
         return o.transpose(1, 2).flatten(2), state
 
     def _prepared(self, x: Tensor, first: int) -> Tensor:
@@ -212,7 +222,8 @@ class Layer(nn.Module):
             h = h + self._filtered(F.pad(real, (0, 0, before, width - 1 - before)))
         return self._rest(x, h, key_weight, 0, None)[0]
 
-    def extend(self, x: Tensor, first: int, state: FastmaxState, recent: Tensor | None):
+    def extend(self, x: Tensor, first: int, state: FastmaxState, recent: Tensor | None
+    ) -> tuple[Tensor, FastmaxState, Tensor | None]:
         """The same for tokens first, first + 1, ..: [B, N, dim], the new state, perhaps the old one changed in place, and
         the new last tokens. Without gradient."""
         h = self.norm1(x)
@@ -245,6 +256,7 @@ class Transformer(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
+        self.token: nn.Linear | nn.Embedding
         if config.values > 0:
             self.token = nn.Linear(config.values, config.dim)
         else:
@@ -309,7 +321,7 @@ class Transformer(nn.Module):
         c = self.config
         need(c.causal and c.order > 0, "a causal model with Fastmax for a past", f"{c.attention} and {c.classes} classes")
         like = self.token.weight
-        function = self.layers[0].attention.function
+        function = Attention(c).function
         states = [
             FastmaxState.zeros(batch, c.heads, c.head_size, c.head_size, device=like.device, **function)
             for _ in range(c.layers)
@@ -322,7 +334,8 @@ class Transformer(nn.Module):
     def next(self, tokens: Tensor, past: Past) -> Tensor:
         """tokens [B, N] join the past: logits [B, vocabulary] of what follows them, as `forward` gives them."""
         x = self._embedded(tokens, past.tokens)
-        for i, layer in enumerate(self.layers):
+        layers = cast(Iterable[Layer], self.layers)  # to torch's annotations they are modules
+        for i, layer in enumerate(layers):
             x, past.states[i], past.recent[i] = layer.extend(x, past.tokens, past.states[i], past.recent[i])
         past.tokens += tokens.size(1)
         return self.head(self.norm(x[:, -1]))

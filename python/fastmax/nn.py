@@ -7,6 +7,8 @@ o, _ = attention(x, x, x, need_weights=False, is_causal=True)
 
 """
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -194,13 +196,15 @@ class MultiheadAttention(nn.Module):
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor, same: bool) -> list[Tensor]:
         """q, k, v [B, H, N, D], which stay where the projection wrote them."""
+        qkv: Sequence[Tensor]
         if same and self.in_proj_weight is not None:
             qkv = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
         else:
-            weights = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
-            if self.in_proj_weight is not None:
-                weights = self.in_proj_weight.chunk(3)
-            biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+            own = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
+            packed = self.in_proj_weight
+            weights: Sequence[Tensor] = [w for w in own if w is not None] if packed is None else packed.chunk(3)
+            bias = self.in_proj_bias
+            biases: Sequence[Tensor | None] = (None,) * 3 if bias is None else bias.chunk(3)
             qkv = [F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases)]
         return [x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for x in qkv]
 
@@ -227,10 +231,12 @@ class MultiheadAttention(nn.Module):
         largest = mask.amax(1, keepdim=True).clamp(min=0)  # only ratios of weights count: none overflows
         return (mask - largest).exp(), (-largest).exp()
 
-    def _with_extra_tokens(self, k: Tensor, v: Tensor, weight: Tensor | None, first_weight: Tensor | None):
+    def _with_extra_tokens(
+        self, k: Tensor, v: Tensor, weight: Tensor | None, first_weight: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """They come first, where the causal mask hides them from nobody."""
         B, H, _, D = k.shape
-        if self.bias_k is not None:
+        if self.bias_k is not None and self.bias_v is not None:
             bias_k, bias_v = (x.to(k.dtype).view(1, H, 1, D).expand(B, -1, -1, -1) for x in (self.bias_k, self.bias_v))
             k, v = torch.cat([bias_k, k], 2), torch.cat([bias_v, v], 2)
         if self.add_zero_attn:
@@ -246,7 +252,7 @@ class MultiheadAttention(nn.Module):
         if average:
             heads = range(self.num_heads)
             one = (attention_weights(q[:, h : h + 1], k[:, h : h + 1], **options)[:, 0] for h in heads)
-            a = sum(one) / self.num_heads
+            a = functools.reduce(torch.add, one) / self.num_heads
         else:
             a = attention_weights(q, k, **options)
         extra = [a[..., :1]] if self.add_zero_attn else []

@@ -65,7 +65,9 @@ def chunk_fastmax(
         cu_seqlens = cu_seqlens.int()
     try:
         result = scaled_dot_product_attention(
-            *(x.transpose(1, 2) for x in (q, k, v)),
+            q.transpose(1, 2),
+            k.transpose(1, 2),
+            v.transpose(1, 2),
             is_causal=True,
             enable_gqa=True,
             cu_seqlens=cu_seqlens,

@@ -8,6 +8,7 @@ enough to be read beside docs/math.md. Autograd differentiates it, any number of
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,7 +90,7 @@ def attention(
     return o, state if initial_state is None else state + initial_state
 
 
-def attention_weights(query: Tensor, key: Tensor, **options) -> Tensor:
+def attention_weights(query: Tensor, key: Tensor, **options: Any) -> Tensor:
     """The matrix [B, H, N, M] that attention applies to the values, in float64: attention itself of one-hot values."""
     B, Hkv, M, _ = key.shape
     one_hot = torch.eye(M, dtype=torch.float64, device=key.device).expand(B, Hkv, M, M)

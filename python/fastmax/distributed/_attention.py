@@ -73,6 +73,7 @@ def sequence_parallel_attention(
          "none")  # fmt: skip
     group = dist.group.WORLD if group is None else group
     need_type("group", group, dist.ProcessGroup, "a ProcessGroup this rank belongs to, or None")
+    assert group is not None
 
     error, own, values, device = None, None, [0] * len(_NAMES), _device(q, group)
     try:
@@ -81,6 +82,7 @@ def sequence_parallel_attention(
         )
         # The kernels' own checks, too, come before any exchange: they see all but the queries' number.
         _, _, own, _ = attend(q[:, :, :0], k, v, key_weight, None, None, None, method, 0.0, {**options, "return_state": True}, {})
+        assert own is not None
         values = _description(q, k, v, own, is_causal, scale, p, normalize, coefficients, floor)
     except Exception as wrong:
         error = wrong
@@ -92,11 +94,10 @@ def sequence_parallel_attention(
         options["causal"] = True
     else:
         k, v, key_weight = k[:, :, :0], v[:, :, :0], None
-    judged = is_judged(p, coefficients)
-    if judged:
+    if is_judged(p, coefficients):
         options["floor"] = "clamp"
     o, _, _, smallest = attend(q, k, v, key_weight, past, None, None, method, 0.0, options, {})
-    if judged and floor_is_error(floor, q.size(3), p, scale, normalize, coefficients):
+    if smallest is not None and floor_is_error(floor, q.size(3), p, scale, normalize, coefficients):
         smallest = smallest.detach().to(torch.float64, copy=True)
         dist.all_reduce(smallest, dist.ReduceOp.MIN, group=group)
         need_denominators(smallest.item(), own.dtype, " on every rank")
@@ -124,7 +125,18 @@ def _arguments(q, k, v, is_causal, scale, enable_gqa, p, normalize, key_weight, 
     return shape, q, k, v, options
 
 
-def _description(q, k, v, own, is_causal, scale, p, normalize, coefficients, floor) -> list[int]:
+def _description(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    own: Tensor,
+    is_causal: bool,
+    scale: float | None,
+    p: int,
+    normalize: str,
+    coefficients: Sequence[float] | None,
+    floor: str,
+) -> list[int]:
     """What must be the same on all ranks, in the order of _NAMES."""
     scale = ft.default_scale(p, q.size(3), normalize) if scale is None else float(scale)
     c = [*ft.coefficients_of(p, coefficients)] + [0.0] * (4 - p)

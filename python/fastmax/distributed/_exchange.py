@@ -33,18 +33,20 @@ class SumOfOthers(torch.autograd.Function):
         ctx.group, ctx.after = group, after
         rank, size = dist.get_rank(group), dist.get_world_size(group)
         place = size - 1 - rank if after else rank
+
+        def rank_at(place: int) -> int:
+            return dist.get_global_rank(group, size - 1 - place if after else place)
+
         run = own.clone(memory_format=torch.contiguous_format)  # of the last `distance` places, this one's included
         others = torch.zeros_like(run)
         distance = 1
         while distance < size:
             calls, received = [], None
-            for peer, call in ((place + distance, dist.isend), (place - distance, dist.irecv)):
-                if 0 <= peer < size:
-                    if call is dist.irecv:
-                        received = torch.empty_like(run)
-                    buffer = run if call is dist.isend else received
-                    peer = dist.get_global_rank(group, size - 1 - peer if after else peer)
-                    calls.append(dist.P2POp(call, buffer, peer, group))
+            if place + distance < size:
+                calls.append(dist.P2POp(dist.isend, run, rank_at(place + distance), group))
+            if place >= distance:
+                received = torch.empty_like(run)
+                calls.append(dist.P2POp(dist.irecv, received, rank_at(place - distance), group))
             for work in dist.batch_isend_irecv(calls) if calls else ():
                 work.wait()
             if received is not None:
@@ -57,7 +59,9 @@ class SumOfOthers(torch.autograd.Function):
         return None, SumOfOthers.apply(ctx.group, d_others, not ctx.after), None
 
 
-def agree(group, names: tuple[str, ...], values: list[int], error: Exception | None, device: torch.device) -> None:
+def agree(
+    group: dist.ProcessGroup, names: tuple[str, ...], values: list[int], error: Exception | None, device: torch.device
+) -> None:
     """Raises on every rank where one of them refused its arguments or where the ranks' values differ: otherwise some would
     wait for ever for the others. One all-gather of a few integers."""
     size = dist.get_world_size(group)

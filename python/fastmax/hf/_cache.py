@@ -44,7 +44,7 @@ class FastmaxCacheLayer(CacheLayerMixin):
         self.count += key_states.size(2)
         self.pending = True
         key_states = key_states.view_as(key_states)  # an own tensor, to be marked
-        key_states.fastmax_layer = self
+        key_states.fastmax_layer = self  # type: ignore[attr-defined]
         return key_states, value_states
 
     def attend(

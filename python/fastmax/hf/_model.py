@@ -48,12 +48,13 @@ class FastmaxForCausalLM(LlamaForCausalLM):
 
     def _prepare_cache_for_generation(
         self, generation_config: Any, model_kwargs: dict, *args: Any, **kwargs: Any
-    ) -> None:
+    ) -> bool:
         kind = generation_config.cache_implementation
         need(kind is None, "generation without cache_implementation (this model's cache has a constant size)", repr(kind))
         if generation_config.use_cache and model_kwargs.get("cache") is None:
             model_kwargs["cache"] = cache(self)
-        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
+        # transformers types its self as a protocol that its own models do not fit
+        return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)  # type: ignore[misc]
 
 
 AutoConfig.register("fastmax", FastmaxConfig, exist_ok=True)
