@@ -52,8 +52,10 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER})
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Imports at their first use what needs more than torch, or takes long to import."""
-    if name in _LATER:
-        return importlib.import_module(f"fastmax.{name}")
-    raise AttributeError(f"module 'fastmax' has no attribute '{name}'")
+if not TYPE_CHECKING:  # to whom every name would be one
+
+    def __getattr__(name: str) -> ModuleType:
+        """Imports at their first use what needs more than torch, or takes long to import."""
+        if name in _LATER:
+            return importlib.import_module(f"fastmax.{name}")
+        raise AttributeError(f"module 'fastmax' has no attribute '{name}'")
