@@ -86,7 +86,14 @@ def backward(
 
 def autocasts(device: str) -> bool:
     """Whether autocast is on for a kind of device."""
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return _can_autocast(device) and torch.is_autocast_enabled(device)
+
+
+def _can_autocast(device: str) -> bool:
+    return torch.amp.is_autocast_available(device)
+
+
+_can_autocast._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch 2.10's compiler cannot trace it
 
 
 def _uncast(q: Tensor) -> contextlib.AbstractContextManager[object]:

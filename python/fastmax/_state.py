@@ -258,9 +258,11 @@ def _need_function(
 
 # A value to torch as well: in vmap's results, torch.export's arguments, and checkpoints that torch.load takes for safe.
 
+_BESIDE_TENSOR = ("D", "E", "p", "normalize", "count", "scale", "coefficients")  # by name: torch 2.10 cannot trace vars
+
 
 def _flatten(state: FastmaxState) -> tuple[list[Tensor], tuple]:
-    return [state.tensor], tuple((name, value) for name, value in vars(state).items() if name != "tensor")
+    return [state.tensor], tuple((name, getattr(state, name)) for name in _BESIDE_TENSOR)
 
 
 def _unflatten(leaves: Iterable[Any], rest: Iterable[tuple[str, Any]]) -> FastmaxState:
