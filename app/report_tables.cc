@@ -82,26 +82,25 @@ std::string baselines(const Results& results, const std::vector<std::string>& fo
   return lines.empty() ? "" : "Without any model:\n\n" + bullets(lines) + "\n";
 }
 
-std::string classifiers_of_our_own(const Results& results) {
-  Table table({{"attention", Align::kLeft}, {"MNIST"}});
-  for (const std::string& attention : rows_of(results, {"mnist"}, {})) {
-    table.row(
-        {attention, percent_cell(values_at(results.runs("mnist", attention), "/test/accuracy"))});
-  }
-  return table.markdown();
+std::string percent_right(const std::vector<FinishedRun>& runs) {
+  return percent_cell(values_at(runs, "/test/accuracy"));
 }
 
-std::string language(const Results& results) {
-  const std::vector<std::pair<std::string, std::string>> folders = {
-      {"shakespeare", "with the convolution"}, {"shakespeare-without-convolution", "without"}};
+std::string bits_a_byte(const std::vector<FinishedRun>& runs) {
+  return mean_cell(values_at(runs, "/test/bits_per_byte"), 3);
+}
+
+/// Runs of one recipe with different settings side by side: folders and what their columns are called. Rows are what the last has.
+std::string settings_table(const Results& results,
+                           const std::vector<std::pair<std::string, std::string>>& folders,
+                           std::string (*cell)(const std::vector<FinishedRun>&)) {
   std::vector<Column> columns = {{"attention", Align::kLeft}};
-  for (const auto& [folder, name] : folders) columns.push_back({name + ": bits a byte"});
+  for (const auto& [folder, name] : folders) columns.push_back({name});
   Table table(columns);
-  for (const std::string& attention : rows_of(results, {"shakespeare"}, {})) {
+  for (const std::string& attention : rows_of(results, {folders.back().first}, {})) {
     std::vector<std::string> cells = {attention};
     for (const auto& [folder, name] : folders) {
-      const auto bits = values_at(results.runs(folder, attention), "/test/bits_per_byte");
-      cells.push_back(mean_cell(bits, 3));
+      cells.push_back(cell(results.runs(folder, attention)));
     }
     table.row(std::move(cells));
   }
@@ -162,7 +161,8 @@ std::string speed_table(const Results& results, const std::string& prefix,
 }  // namespace
 
 void add_accuracy_tables(const Results& results, Publication& publication) {
-  const std::vector<std::string> ours = {"mnist", "shakespeare", "shakespeare-without-convolution"};
+  const std::vector<std::string> ours = {"text-rate-4e-3", "mnist", "shakespeare",
+                                         "shakespeare-without-convolution"};
   std::vector<std::string> all = paper_tasks();
   all.insert(all.end(), ours.begin(), ours.end());
   publication.texts["table1.md"] =
@@ -172,11 +172,20 @@ void add_accuracy_tables(const Results& results, Publication& publication) {
       "paper's (" +
       results.paper().accuracy_source + ").\n\n" + paper_table(results) + "\n" +
       baselines(results, paper_tasks()) + bullets(results.paper().accuracy_notes) +
+      "\n## Text at two learning rates\n\nPercent right on the test part.\n\n" +
+      settings_table(results,
+                     {{"text", "2e-3, 3000 steps"}, {"text-rate-4e-3", "4e-3, 1500 steps"}},
+                     percent_right) +
       "\n## MNIST\n\nPercent right on the test part; the paper gives no number.\n\n" +
-      classifiers_of_our_own(results) + "\n" + baselines(results, {"mnist"}) +
+      settings_table(results, {{"mnist", "MNIST"}}, percent_right) + "\n" +
+      baselines(results, {"mnist"}) +
       "## TinyShakespeare\n\nA language model of bytes, on the last tenth of the plays; the paper "
       "gives no number.\n\n" +
-      language(results) + "\n## How\n\n" + how_run(results, all);
+      settings_table(results,
+                     {{"shakespeare", "with the convolution: bits a byte"},
+                      {"shakespeare-without-convolution", "without: bits a byte"}},
+                     bits_a_byte) +
+      "\n## How\n\n" + how_run(results, all);
 }
 
 void add_speed_tables(const Results& results, Publication& publication) {
