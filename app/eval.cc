@@ -2,34 +2,77 @@
 #include <ATen/Parallel.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
+#include <vector>
 
 #include "app/commands.h"
 #include "app/error.h"
 #include "app/evaluate.h"
 #include "app/run_dir.h"
+#include "app/safetensors.h"
 #include "app/signals.h"
 #include "app/table.h"
 
 namespace fastmax::app {
+namespace fs = std::filesystem;
 namespace {
 
 struct EvalOptions {
-  std::string run, split = "test";
+  std::string run, split = "test", logits;
   int threads = 0;
   bool json = false;
 };
 
+// Before the work, which may be long.
+void require_logits_file(const fs::path& file, const fs::path& weights) {
+  const fs::path folder = file.has_parent_path() ? file.parent_path() : ".";
+  if (file.extension() != ".safetensors" || !fs::is_directory(folder)) {
+    throw UsageError(text("--logits: expected FILE.safetensors in a folder that exists, got '",
+                          file.string(), "'"));
+  }
+  if (fs::exists(file) && fs::exists(weights) && fs::equivalent(file, weights)) {
+    throw UsageError(
+        text("--logits: expected another file than the run's weights, got '", file.string(), "'"));
+  }
+}
+
+struct Answers {
+  std::vector<at::Tensor> logits, targets;
+
+  void add(const Tensors& batch, const at::Tensor& of_batch) {
+    logits.push_back(of_batch);
+    targets.push_back(batch.targets.view(of_batch.sizes().slice(0, of_batch.dim() - 1)));
+  }
+
+  void write(const fs::path& file) const {
+    const at::Tensor scores = at::cat(logits), labels = at::cat(targets);
+    const auto bytes = [](const at::Tensor& x) {
+      return std::span(static_cast<const std::byte*>(x.const_data_ptr()), x.nbytes());
+    };
+    write_safetensors(file, {{"logits", "F32", scores.sizes().vec(), bytes(scores)},
+                             {"targets", "I64", labels.sizes().vec(), bytes(labels)}});
+  }
+};
+
 void run(const EvalOptions& options) {
+  const bool keep = !options.logits.empty();
+  if (keep) require_logits_file(options.logits, RunDir(options.run).weights());
   const Split split = parse_split(options.split);
   const Trained trained = load_run(options.run);
   const std::unique_ptr<Task> task = load_task(trained.recipe);
   if (options.threads > 0) at::set_num_threads(options.threads);
   const StopRequest listening;
-  const auto score = evaluate(*trained.model, *task, split);
+  Answers answers;
+  const auto score = evaluate(*trained.model, *task, split, /*limit=*/0,
+                              [&](const Tensors& batch, const at::Tensor& logits) {
+                                if (keep) answers.add(batch, logits);
+                              });
   if (!score) throw Interrupted(StopRequest::pending(), "stopped before the end, no result");
+  if (keep) answers.write(options.logits);
   auto result = to_json(*score, trained.recipe.task, options.split);
   if (!task->data_name().empty()) result["data"] = task->data_name();
   if (options.json) {
@@ -52,6 +95,10 @@ void add_eval(CLI::App& app) {
   CLI::App* command = app.add_subcommand("eval", "evaluate a run's best model");
   command->add_option("RUN_DIR", options->run, "what `fastmax train` wrote")->required();
   command->add_option("--split", options->split, "val or test")->capture_default_str();
+  command
+      ->add_option("--logits", options->logits,
+                   "also write the logits and labels of all examples to FILE.safetensors")
+      ->type_name("FILE");
   command->add_option("--threads", options->threads, "cores to use (default: all)")
       ->check(CLI::Range(1, 4096));
   command->add_flag("--json", options->json, "print the result as JSON");

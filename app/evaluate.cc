@@ -40,8 +40,9 @@ at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& targets) {
   return at::cross_entropy_loss(logits.flatten(0, -2), targets);
 }
 
-std::optional<Score> evaluate(const Model& model, const Task& task, Split split,
-                              std::int64_t limit) {
+std::optional<Score> evaluate(
+    const Model& model, const Task& task, Split split, std::int64_t limit,
+    const std::function<void(const Tensors&, const at::Tensor& logits)>& see) {
   const c10::AutoGradMode no_gradient(false);
   Score score;
   double loss = 0, right = 0, answers = 0;
@@ -49,6 +50,7 @@ std::optional<Score> evaluate(const Model& model, const Task& task, Split split,
     if (StopRequest::pending()) return std::nullopt;
     const Tensors t = to_tensors(batch);
     const at::Tensor logits = model.forward(t.tokens, t.key_weight, /*training=*/false);
+    if (see) see(t, logits);
     const double count = (t.targets != kNotAsked).sum().item<double>();
     loss += cross_entropy(logits, t.targets).item<double>() * count;
     right += (logits.argmax(-1).flatten() == t.targets).sum().item<double>();

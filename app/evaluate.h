@@ -1,5 +1,6 @@
 // How good a model is on a part of the data.
 #pragma once
+#include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -26,9 +27,11 @@ Tensors to_tensors(const Batch& batch);
 /// Mean cross entropy of logits [B, C] or [B, N, C] against targets, without those that are kNotAsked.
 at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& targets);
 
-/// Without gradients and dropout; `limit` > 0 takes that many examples. None when asked to stop.
-std::optional<Score> evaluate(const Model& model, const Task& task, Split split,
-                              std::int64_t limit = 0);
+/// Without gradients and dropout; `limit` > 0 takes that many examples. `see` is shown each batch and its logits, [B, classes],
+/// or [B, N, vocabulary] of a language model. None when asked to stop.
+std::optional<Score> evaluate(
+    const Model& model, const Task& task, Split split, std::int64_t limit = 0,
+    const std::function<void(const Tensors&, const at::Tensor& logits)>& see = {});
 
 /// {"task", "split", "examples", "loss", "accuracy"} and for text "perplexity", "bits_per_byte".
 nlohmann::ordered_json to_json(const Score& score, const std::string& task,

@@ -113,6 +113,9 @@ def test_wrong_input_is_named(place):
         (["compare", recipe, "--attention", "softmax,softmax", *out], ["softmax twice"]),
         (["eval", place.parent], ["recipe.toml"]),
         (["eval", place / "run", "--split", "train"], ["val or test", "train"]),
+        (["eval", place / "run", "--logits", place / "logits.npy"], ["--logits", "FILE.safetensors", "logits.npy"]),
+        (["eval", place / "run", "--logits", place / "no" / "l.safetensors"], ["--logits", "folder that exists", "no/l"]),
+        (["eval", place / "run", "--logits", place / "run" / "model.safetensors"], ["--logits", "weights", "run/model"]),
         (["generate", place / "run", "--prompt", "x", "--top-k", "-1"], ["--top-k"]),
         (["generate", place / "nowhere", "--prompt", "x"], ["nowhere"]),
         (["data", "make", "mnist"], ["data fetch mnist"]),
@@ -319,6 +322,8 @@ def test_no_space_left(place, tmp_path):
     )
     assert "basic_train.tsv" in line
     assert [path.name for path in (tmp_path / "data").iterdir()] == [".listops_short.lock"]
+    line = error("eval", place / "run", "--logits", tmp_path / "l.safetensors", code=1, preexec_fn=limit)
+    assert "l.safetensors" in line and not list(tmp_path.glob("l.*"))
 
 
 # ---- data and comparison ----------------------------------------------------------------------------
@@ -349,6 +354,18 @@ def small_listops(listops, *settings):
     recipe = ROOT / "recipes" / "listops_short.toml"
     keys = ["train.steps=8", "train.evaluate_every=4", "train.batch=8", "train.threads=1", *settings]
     return [recipe, "--data-dir", listops, *(word for key in keys for word in ("--set", key))]
+
+
+def test_logits_come_in_order_of_length(listops, tmp_path):
+    run("train", *small_listops(listops), "--out", tmp_path / "run")
+    file = tmp_path / "logits.safetensors"
+    score = document("eval", tmp_path / "run", "--split", "val", "--logits", file)
+    with safe_open(file, "numpy") as answers:
+        logits, targets = (answers.get_tensor(name) for name in ("logits", "targets"))
+    lines = (listops / "listops_short" / "basic_val.tsv").read_text().splitlines()[1:]
+    examples = [(len([word for word in line.split() if word not in "()"]), int(line[-1])) for line in lines]
+    assert [*targets] == [label for _, label in sorted(examples, key=lambda example: example[0])]
+    assert logits.shape == (60, 10) and (logits.argmax(-1) == targets).mean() == score["accuracy"]
 
 
 def test_missing_and_damaged_data(listops, tmp_path):

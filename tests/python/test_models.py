@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 from torch.nn import functional as F
 
 from fastmax.models import Config, Transformer
 
 PROGRAM = os.environ.get("FASTMAX_PROGRAM", str(Path(__file__).parents[2] / "build" / "fastmax"))
 LENGTH = 24
+ROUNDING = 2e-6  # of the largest logit; measured: 3e-7 at most, and mostly none
 
 
 def program(*arguments) -> dict:
@@ -41,13 +44,27 @@ def train(text: Path, out: Path, **model) -> Path:
     return out
 
 
-def loss(model: Transformer, text: Path) -> float:
-    """As the program evaluates: windows side by side over the last tenth."""
+def evaluated(text: Path) -> tuple[Tensor, Tensor]:
+    """What the program evaluates, tokens and targets: windows side by side over the last tenth."""
     data = torch.tensor([*text.read_bytes()])[len(text.read_bytes()) * 9 // 10 :]
     windows = (len(data) - 1) // LENGTH
     tokens, targets = (data[i : i + windows * LENGTH].view(windows, LENGTH) for i in (0, 1))
+    return tokens, targets
+
+
+def check_logits(run: Path, model: Transformer, targets: Tensor, *inputs: Tensor) -> float:
+    """The program's logits and labels are those of the model in Python, and what the program's score is of: its loss."""
+    file = run.parent / "logits.safetensors"
+    score = program("eval", run, "--logits", file)
+    theirs = load_file(file)
     with torch.no_grad():
-        return F.cross_entropy(model(tokens).flatten(0, 1).double(), targets.flatten()).item()
+        ours = model(*inputs)
+    assert sorted(theirs) == ["logits", "targets"] and torch.equal(theirs["targets"], targets)
+    torch.testing.assert_close(theirs["logits"], ours, rtol=0, atol=ROUNDING * ours.abs().max().item())
+    losses = (F.cross_entropy(x.flatten(0, -2).double(), targets.flatten()).item() for x in (ours, theirs["logits"]))
+    assert [*losses] == pytest.approx([score["loss"]] * 2, rel=2e-6)
+    assert (theirs["logits"].argmax(-1) == targets).double().mean().item() == pytest.approx(score["accuracy"], rel=1e-12)
+    return score["loss"]
 
 
 KINDS = [
@@ -65,8 +82,8 @@ def test_one_model_in_both_languages(kind, text, tmp_path):
     run = train(text, tmp_path / "run", **kind)
     model = Transformer.load(run)
     assert not model.training
-    theirs = program("eval", run)["loss"]
-    assert loss(model, text) == pytest.approx(theirs, rel=2e-6)
+    tokens, targets = evaluated(text)
+    theirs = check_logits(run, model, targets, tokens)
 
     # The way back, of other weights.
     with torch.no_grad():
@@ -76,8 +93,7 @@ def test_one_model_in_both_languages(kind, text, tmp_path):
     assert sorted(path.name for path in run.iterdir()) == sorted(
         ["checkpoint", "metrics.jsonl", "model.safetensors", "recipe.toml", "result.json"]
     )
-    back = program("eval", run)["loss"]
-    assert abs(back - theirs) > 1e-3 and loss(model, text) == pytest.approx(back, rel=2e-6)
+    assert abs(check_logits(run, model, targets, tokens) - theirs) > 1e-3
 
     if kind.get("attention") != "softmax":
         prompt = "12 times"
@@ -115,9 +131,8 @@ def test_a_classifier_of_patches(model, tmp_path):
     model = Transformer.load(tmp_path / "run")
     assert model.config.values == 49 and model.config.classes == 10
     images = torch.tensor(files["t10k"]).view(10, 4, 7, 4, 7).transpose(2, 3).reshape(10, 16, 49) / 255
-    with torch.no_grad():
-        theirs = F.cross_entropy(model(images).double(), torch.arange(10)).item()
-    assert theirs == pytest.approx(result["test"]["loss"], rel=2e-6)
+    loss = check_logits(tmp_path / "run", model, torch.arange(10), images)
+    assert loss == pytest.approx(result["test"]["loss"], rel=2e-6)
     with pytest.raises(ValueError, match=r"tokens \[B, N, 49\], got \[10, 16\]"):
         model(images[..., 0])
 
@@ -135,10 +150,8 @@ def test_a_classifier_of_pairs(tmp_path):
     tokens = torch.zeros(len(texts), 18, dtype=torch.long)
     for row, text in zip(tokens, texts):
         row[: len(text)] = torch.tensor([*text]) + 1
-    with torch.no_grad():
-        logits = model(tokens, (tokens > 0).float()).double()
-    assert logits.shape == (9, 2)
-    loss = F.cross_entropy(logits, torch.tensor([label for *_, label in pairs])).item()
+    labels = torch.tensor([label for *_, label in pairs])
+    loss = check_logits(tmp_path / "run", model, labels, tokens, (tokens > 0).float())
     assert loss == pytest.approx(result["test"]["loss"], rel=2e-6)
 
 
