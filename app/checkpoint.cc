@@ -12,15 +12,6 @@ namespace {
 constexpr const char* kState = "state";
 constexpr const char* kType = "F32";
 
-Array view(const std::string& name, const at::Tensor& tensor) {
-  const at::Tensor& t = tensor;  // weights and moments are dense float32
-  return {
-      name,
-      kType,
-      t.sizes().vec(),
-      {static_cast<const std::byte*>(t.const_data_ptr()), static_cast<std::size_t>(t.nbytes())}};
-}
-
 void restore(const Safetensors& file, const std::string& name, const at::Tensor& tensor) {
   const Array& array = file.get(name, kType, tensor.sizes().vec());
   std::memcpy(tensor.data_ptr(), array.bytes.data(), array.bytes.size());
@@ -52,13 +43,21 @@ TrainState from_json(const nlohmann::json& json) {
 
 }  // namespace
 
+Array array_of(const std::string& name, const at::Tensor& t) {
+  return {
+      name,
+      t.scalar_type() == at::kLong ? "I64" : kType,
+      t.sizes().vec(),
+      {static_cast<const std::byte*>(t.const_data_ptr()), static_cast<std::size_t>(t.nbytes())}};
+}
+
 void save_checkpoint(const std::filesystem::path& file, const Model& model, const AdamW& optimiser,
                      const TrainState& state) {
   std::vector<Array> arrays;
   for (const auto& [name, weight] : model.parameters()) {
-    arrays.push_back(view("weight." + name, weight));
+    arrays.push_back(array_of("weight." + name, weight));
   }
-  for (const auto& [name, moment] : optimiser.state()) arrays.push_back(view(name, moment));
+  for (const auto& [name, moment] : optimiser.state()) arrays.push_back(array_of(name, moment));
   write_safetensors(file, arrays, {{kState, to_json(state).dump()}});
 }
 
@@ -78,7 +77,7 @@ TrainState load_checkpoint(const std::filesystem::path& path, Model& model, Adam
 
 void save_weights(const std::filesystem::path& file, const Model& model, std::int64_t step) {
   std::vector<Array> arrays;
-  for (const auto& [name, weight] : model.parameters()) arrays.push_back(view(name, weight));
+  for (const auto& [name, weight] : model.parameters()) arrays.push_back(array_of(name, weight));
   write_safetensors(file, arrays, {{"format", "pt"}, {"step", std::to_string(step)}});
 }
 

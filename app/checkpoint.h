@@ -5,9 +5,11 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <string>
 
 #include "app/model.h"
 #include "app/optimiser.h"
+#include "app/safetensors.h"
 
 namespace fastmax::app {
 
@@ -24,6 +26,9 @@ struct TrainState {
     double loss = 0, seconds = 0;  ///< sums
   } window;
 };
+
+/// A dense tensor, float32 or int64, to be written: the bytes stay the tensor's.
+Array array_of(const std::string& name, const at::Tensor& tensor);
 
 /// FILE is a safetensors file: "weight.NAME", "first.NAME", "second.NAME", and the counters as a note.
 void save_checkpoint(const std::filesystem::path& file, const Model& model, const AdamW& optimiser,

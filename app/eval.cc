@@ -6,14 +6,13 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <span>
 #include <vector>
 
+#include "app/checkpoint.h"
 #include "app/commands.h"
 #include "app/error.h"
 #include "app/evaluate.h"
 #include "app/run_dir.h"
-#include "app/safetensors.h"
 #include "app/signals.h"
 #include "app/table.h"
 
@@ -50,11 +49,7 @@ struct Answers {
 
   void write(const fs::path& file) const {
     const at::Tensor scores = at::cat(logits), labels = at::cat(targets);
-    const auto bytes = [](const at::Tensor& x) {
-      return std::span(static_cast<const std::byte*>(x.const_data_ptr()), x.nbytes());
-    };
-    write_safetensors(file, {{"logits", "F32", scores.sizes().vec(), bytes(scores)},
-                             {"targets", "I64", labels.sizes().vec(), bytes(labels)}});
+    write_safetensors(file, {array_of("logits", scores), array_of("targets", labels)});
   }
 };
 

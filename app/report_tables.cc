@@ -172,9 +172,10 @@ void add_accuracy_tables(const Results& results, Publication& publication) {
       "paper's (" +
       results.paper().accuracy_source + ").\n\n" + paper_table(results) + "\n" +
       baselines(results, paper_tasks()) + bullets(results.paper().accuracy_notes) +
-      "\n## Text at two learning rates\n\nPercent right on the test part.\n\n" +
-      settings_table(results,
-                     {{"text", "2e-3, 3000 steps"}, {"text-rate-4e-3", "4e-3, 1500 steps"}},
+      "\n## Text at two learning rates\n\nPercent right on the test part, by the names of the "
+      "runs, whose "
+      "settings are below.\n\n" +
+      settings_table(results, {{"text", "`text`"}, {"text-rate-4e-3", "`text-rate-4e-3`"}},
                      percent_right) +
       "\n## MNIST\n\nPercent right on the test part; the paper gives no number.\n\n" +
       settings_table(results, {{"mnist", "MNIST"}}, percent_right) + "\n" +
