@@ -48,12 +48,9 @@ AccuracyOptions validated(const Arguments& a) {
   require_between("--orders", options.orders, 1, 4);
   require_between<std::int64_t>("--dims", options.dims, 2, 256);
   if (!a.plot.empty()) require_plot(a.plot);
-  for (const std::string& file : {a.out, a.plot, a.markdown}) {
-    if (file.empty()) continue;
-    const fs::path folder = fs::absolute(file).parent_path();
-    if (!fs::is_directory(folder))
-      throw UsageError(text("expected an existing folder for ", file, ", got ", folder.string()));
-  }
+  require_folder_of("--out", a.out);
+  require_folder_of("--plot", a.plot);
+  require_folder_of("--markdown", a.markdown);
   return options;
 }
 

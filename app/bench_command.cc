@@ -2,7 +2,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <csignal>
-#include <filesystem>
 #include <iostream>
 #include <map>
 #include <optional>
@@ -40,13 +39,6 @@ void require_between(const std::string& option, const std::vector<T>& values, T 
   for (const T x : values)
     if (x < low || x > high)
       throw UsageError(text(option, ": expected ", low, " to ", high, ", got ", x));
-}
-
-void require_folder(const std::string& file) {
-  if (file.empty()) return;
-  const auto folder = std::filesystem::absolute(file).parent_path();
-  if (!std::filesystem::is_directory(folder))
-    throw UsageError(text("expected an existing folder for ", file, ", got ", folder.string()));
 }
 
 /// "0.1,quadratic"; without a mode quadratic.
@@ -97,7 +89,8 @@ BenchOptions validated(const Arguments& a) {
   options.tokens_first = a.layout == "bnhd";
   if (!a.dropout.empty()) options.dropout = parse_dropout(a.dropout);
   if (!a.plot.empty()) require_plot(a.plot);
-  for (const std::string& file : {a.out, a.plot}) require_folder(file);
+  require_folder_of("--out", a.out);
+  require_folder_of("--plot", a.plot);
   return options;
 }
 
@@ -134,7 +127,7 @@ void run(const Arguments& arguments) {
 void run_suite(const Arguments& arguments) {
   if (arguments.suite != "cpu")
     throw UsageError(text("--suite: expected cpu, got '", arguments.suite, "'"));
-  require_folder(arguments.out);
+  require_folder_of("--out", arguments.out);
   SuiteReport report;
   {
     const StopRequest stoppable;

@@ -12,6 +12,7 @@
 #include "app/commands.h"
 #include "app/error.h"
 #include "app/evaluate.h"
+#include "app/files.h"
 #include "app/run_dir.h"
 #include "app/signals.h"
 #include "app/table.h"
@@ -28,11 +29,10 @@ struct EvalOptions {
 
 // Before the work, which may be long.
 void require_logits_file(const fs::path& file, const fs::path& weights) {
-  const fs::path folder = file.has_parent_path() ? file.parent_path() : ".";
-  if (file.extension() != ".safetensors" || !fs::is_directory(folder)) {
-    throw UsageError(text("--logits: expected FILE.safetensors in a folder that exists, got '",
-                          file.string(), "'"));
+  if (file.extension() != ".safetensors") {
+    throw UsageError(text("--logits: expected FILE.safetensors, got '", file.string(), "'"));
   }
+  require_folder_of("--logits", file);
   if (fs::exists(file) && fs::exists(weights) && fs::equivalent(file, weights)) {
     throw UsageError(
         text("--logits: expected another file than the run's weights, got '", file.string(), "'"));

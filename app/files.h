@@ -33,6 +33,9 @@ class NewFile {
 
 void write_file(const std::filesystem::path& file, std::string_view bytes);
 
+/// Before long work whose result goes to `file`, none if empty. Throws UsageError when the folder is not there.
+void require_folder_of(std::string_view option, const std::filesystem::path& file);
+
 /// A folder in the making, beside its place; without commit() it is removed.
 class NewFolder {
  public:
