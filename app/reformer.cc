@@ -11,7 +11,7 @@ namespace fastmax::app {
 namespace {
 
 constexpr double kNever = -std::numeric_limits<double>::infinity();
-constexpr double kSelf = -1e5;  // a token's score of itself
+constexpr double kSelf = -1e5;  // added to a token's score of itself
 
 // Angular hash of each round: argmax [x R; -x R] with a random R [D, buckets / 2]. [B, H, rounds, N]
 at::Tensor hash(const at::Tensor& x, std::int64_t rounds, std::int64_t buckets,
@@ -46,7 +46,7 @@ at::Tensor reformer_attention(const at::Tensor& q_given, const at::Tensor& v_giv
   const at::Tensor bucket =
       hash(q, R, buckets, seed).masked_fill(~real.view({B, 1, 1, all}), buckets);
   const at::Tensor order = (bucket * all + at::arange(all, at::kLong)).argsort(std::int64_t{-1});
-  const at::Tensor place = order.argsort(std::int64_t{-1}), chunk = place.floor_divide(m);
+  const at::Tensor place = order.argsort(std::int64_t{-1});
 
   const auto sorted = [&](const at::Tensor& x, std::int64_t width) {
     const auto rows = order.unsqueeze(-1).expand({B, H, R, all, width});
@@ -58,41 +58,45 @@ at::Tensor reformer_attention(const at::Tensor& q_given, const at::Tensor& v_giv
   const at::Tensor i = order.view({B, H, R, n, m, 1});
   const at::Tensor j = with_previous(i).transpose(4, 5);  // [B, H, R, n, 1, 2 m]
 
-  // In how many rounds j is among the keys of i: same bucket, same chunk or the one before.
-  const auto in_round = [&](std::int64_t r) {
-    const auto of = [&](const at::Tensor& x, const at::Tensor& tokens) {
-      return x.select(2, r)
+  // In round r, j is among the keys of i when it has the same bucket and the same chunk or the one before: when this is the same
+  // for both, or one more for i.
+  const at::Tensor spot = bucket * (n + 2) + place.floor_divide(m);
+  const auto meet = [&](std::int64_t r) {
+    const auto of = [&](const at::Tensor& tokens) {
+      return spot.select(2, r)
           .unsqueeze(2)
           .expand({B, H, R, all})
           .gather(3, tokens.flatten(3))
-          .view(tokens.sizes());
+          .view(tokens.sizes())
+          .to(at::kInt);
     };
-    const at::Tensor behind = of(chunk, i) - of(chunk, j);
-    return (of(bucket, i) == of(bucket, j)) & (behind >= 0) & (behind <= 1);
+    return (of(i) - of(j)).bitwise_and_(~1) == 0;
   };
-  at::Tensor count = at::zeros({B, H, R, n, m, 2 * m}, q.options());
-  std::vector<at::Tensor> own;
+  at::Tensor count = at::zeros({B, H, R, n, m, 2 * m}, at::kByte);
+  at::Tensor allowed = at::empty(count.sizes(), at::kBool);
   for (std::int64_t r = 0; r < R; ++r) {
-    const at::Tensor together = in_round(r);
+    const at::Tensor together = meet(r);
     count += together;
-    own.push_back(together.select(2, r));
+    allowed.select(2, r).copy_(together.select(2, r));
   }
-  at::Tensor allowed = at::stack(own, 2);
   allowed.select(3, 0).narrow(4, 0, m).fill_(false);  // nothing is before the first chunk
-  if (options.causal) allowed = allowed & (j <= i);
-
-  at::Tensor s = at::matmul(sorted(q, D), with_previous(sorted(k, D)).transpose(4, 5)) /
-                 std::sqrt(static_cast<double>(D));
+  if (options.causal) allowed.logical_and_(j <= i);
   // A key that `count` rounds find counts once in all.
-  s = (s.masked_fill(i == j, kSelf) - count.clamp_min(1).log()).masked_fill(~allowed, kNever);
-  const at::Tensor z = s.logsumexp({-1}, /*keepdim=*/true);
-  const at::Tensor o = at::matmul((s - z).exp(), with_previous(sorted(v, E)));
+  at::Tensor bias = count.clamp_min_(1).to(q.scalar_type()).log_().neg_();
+  bias.masked_fill_(i == j, kSelf).masked_fill_(allowed.logical_not_(), kNever);
+
+  const at::Tensor s = at::matmul(sorted(q / std::sqrt(static_cast<double>(D)), D),
+                                  with_previous(sorted(k, D)).transpose(4, 5)) +
+                       bias;
+  const at::Tensor largest = s.detach().amax({-1}, /*keepdim=*/true);
+  const at::Tensor weight = (s - largest).exp(), total = weight.sum({-1}, /*keepdim=*/true);
+  const at::Tensor o = at::matmul(weight, with_previous(sorted(v, E))) / total;
 
   const auto unsorted = [&](const at::Tensor& x, std::int64_t width) {
     const auto rows = place.unsqueeze(-1).expand({B, H, R, all, width});
     return x.reshape({B, H, R, all, width}).gather(3, rows);
   };
-  const at::Tensor share = unsorted(z, 1).softmax(2);
+  const at::Tensor share = unsorted(total.log() + largest, 1).softmax(2);
   return (unsorted(o, E) * share).sum({2}).narrow(2, 0, N);
 }
 
