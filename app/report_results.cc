@@ -172,4 +172,13 @@ const ordered_json& Results::speed(const std::string& name, const std::string& a
   return kNothing;
 }
 
+bool Results::out_of_memory(const std::string& name, const std::string& attention) const {
+  const ordered_json& document = speed(name);
+  if (document.is_null()) return false;
+  const auto& rows = document.at("rows");
+  return std::any_of(rows.begin(), rows.end(), [&](const ordered_json& row) {
+    return row.at("attention") == attention && row.at("steps_per_second").is_null();
+  });
+}
+
 }  // namespace fastmax::app

@@ -61,6 +61,8 @@ class Results {
   const nlohmann::ordered_json& speed(const std::string& name) const;
   /// Its row of an attention, or null.
   const nlohmann::ordered_json& speed(const std::string& name, const std::string& attention) const;
+  /// It was to be timed, and its process was killed: more memory than the machine has.
+  bool out_of_memory(const std::string& name, const std::string& attention) const;
   /// What must be said of the data of a folder or of a timing of this name; "": its task says it.
   std::string data_of(const std::string& name) const;
   /// figure3.json, or null.

@@ -117,17 +117,23 @@ double rate(const Results& results, const std::string& name, const std::string& 
   return row.is_null() ? 0 : row.at("steps_per_second").get<double>();
 }
 
+std::string not_timed(const Results& results, const std::string& name,
+                      const std::string& attention) {
+  return results.out_of_memory(name, attention) ? "out of memory" : kNotRun;
+}
+
 std::string rate_cell(const Results& results, const std::string& name,
                       const std::string& attention) {
   const double ours = rate(results, name, attention), softmax = rate(results, name, "softmax");
-  if (ours == 0) return kNotRun;
+  if (ours == 0) return not_timed(results, name, attention);
   return short_number(ours) + (softmax > 0 ? " (" + formatted("%.2f", ours / softmax) + "x)" : "");
 }
 
 std::string memory_cell(const Results& results, const std::string& name,
                         const std::string& attention) {
   const auto& row = results.speed(name, attention);
-  return row.is_null() ? kNotRun : short_bytes(row.at("peak_memory_bytes").get<double>());
+  return row.is_null() ? not_timed(results, name, attention)
+                       : short_bytes(row.at("peak_memory_bytes").get<double>());
 }
 
 std::string paper_rate_cell(const Results& results, const std::string& task,
