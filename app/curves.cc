@@ -98,7 +98,7 @@ Series curve(const SeedGroup& group, const std::string& x, const std::string& y)
   }
   const bool band = seeds.size() > 1;
   Series series{
-      .name = group.name + (band ? text(", ", seeds.size(), " seeds") : ""), .x = {}, .y = {}};
+      .name = group.name, .x = {}, .y = {}, .note = band ? text(seeds.size(), " seeds") : ""};
   for (std::size_t i = 0; i < shortest; ++i) {
     std::vector<double> at, value;
     for (const auto& seed : seeds) {

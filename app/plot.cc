@@ -26,6 +26,10 @@ bool drawable(const Plot& plot, double x, double y) {
 
 bool has_band(const Series& series) { return !series.low.empty(); }
 
+std::string label(const Series& series) {
+  return series.note.empty() ? series.name : series.name + ", " + series.note;
+}
+
 std::string csv(const std::vector<Plot>& panels) {
   bool bands = false;
   for (const Plot& plot : panels)
@@ -34,7 +38,7 @@ std::string csv(const std::vector<Plot>& panels) {
   for (const Plot& plot : panels)
     for (const Series& series : plot.series)
       for (std::size_t i = 0; i < series.x.size(); ++i) {
-        out += csv_field(plot.title) + "," + csv_field(series.name) + "," +
+        out += csv_field(plot.title) + "," + csv_field(label(series)) + "," +
                csv_field(plot.x_label) + "," + shortest(series.x[i]) + "," +
                csv_field(plot.y_label) + "," + shortest(series.y[i]);
         if (has_band(series))
@@ -114,7 +118,7 @@ std::string panel(const Plot& plot, std::size_t index, const std::vector<std::st
       bands += text(block, " using 1:3:4 with filledcurves fs transparent solid ", kBandOpacity,
                     " noborder lc rgb '", kPalette[style % kPalette.size()], "' notitle, ");
     curves += (curves.empty() ? "" : ", ") + block + " using 1:2 title " +
-              gnuplot_string(series.name) +
+              gnuplot_string(label(series)) +
               (series.x.size() > kMostMarkers ? " with lines" : " with linespoints") + " ls " +
               std::to_string(style + 1);
   }

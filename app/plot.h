@@ -13,6 +13,7 @@ struct Series {
   std::string name;
   std::vector<double> x, y;
   std::vector<double> low = {}, high = {};  ///< a band around the line, as long as it; empty: none
+  std::string note = {};                    ///< behind the name where that is written, "3 seeds"
 };
 
 struct Plot {
@@ -26,7 +27,7 @@ struct Plot {
 /// Draws into `file` as write_drawing() does, the csv with one line a point. The palette is safe for colour-blind eyes.
 void line_plot(const Plot& plot, const std::string& file);
 
-/// Panels in rows of `columns`, all in one file. A series has the same colour in every panel.
+/// Panels in rows of `columns`, all in one file. A name has the same colour in every panel.
 void line_plot(const std::vector<Plot>& panels, int columns, const std::string& file);
 Drawing line_drawing(const std::vector<Plot>& panels, int columns);
 

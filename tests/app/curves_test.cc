@@ -65,7 +65,8 @@ TEST_F(CurvesTest, SeedsBecomeOneLineWithABand) {
   ASSERT_EQ(groups.size(), 2u);
   EXPECT_EQ(groups[0].runs.size(), 2u);
   const Series a = curve(groups[0], "step", "val_loss");
-  EXPECT_EQ(a.name, "softmax, 2 seeds");
+  EXPECT_EQ(a.name, "softmax");
+  EXPECT_EQ(a.note, "2 seeds");
   EXPECT_EQ(a.x, (std::vector<double>{20, 40, 60}));  // as far as both have come
   EXPECT_EQ(a.y, (std::vector<double>{2, 1, 2 / 3.0}));
   EXPECT_EQ(a.low, (std::vector<double>{1, 0.5, 1 / 3.0}));

@@ -104,6 +104,16 @@ TEST_F(PlotTest, DrawsBands) {
   EXPECT_EQ(with_band, polygons() + 1);
 }
 
+TEST_F(PlotTest, GivesANameOneColourWhateverItsNote) {
+  const std::string commands =
+      line_drawing({{.title = "a", .series = {{"softmax", {0, 1}, {1, 2}, {}, {}, "3 seeds"}}},
+                    {.title = "b", .series = {{"softmax", {0, 1}, {1, 2}}}}},
+                   2)
+          .commands;
+  EXPECT_NE(commands.find("title 'softmax, 3 seeds' with linespoints ls 1\n"), std::string::npos);
+  EXPECT_NE(commands.find("title 'softmax' with linespoints ls 1\n"), std::string::npos);
+}
+
 TEST_F(PlotTest, RefusesAnotherKindOfFile) {
   try {
     line_plot(plot_, file("a.pdf"));
