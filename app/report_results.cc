@@ -163,22 +163,22 @@ const ordered_json& Results::speed(const std::string& name) const {
   return found == speed_.end() ? kNothing : found->second;
 }
 
-const ordered_json& Results::speed(const std::string& name, const std::string& attention) const {
+const ordered_json& Results::row_of(const std::string& name, const std::string& attention) const {
   const ordered_json& document = speed(name);
   if (document.is_null()) return kNothing;
   for (const ordered_json& row : document.at("rows")) {
-    if (row.at("attention") == attention && !row.at("steps_per_second").is_null()) return row;
+    if (row.at("attention") == attention) return row;
   }
   return kNothing;
 }
 
+const ordered_json& Results::speed(const std::string& name, const std::string& attention) const {
+  return out_of_memory(name, attention) ? kNothing : row_of(name, attention);
+}
+
 bool Results::out_of_memory(const std::string& name, const std::string& attention) const {
-  const ordered_json& document = speed(name);
-  if (document.is_null()) return false;
-  const auto& rows = document.at("rows");
-  return std::any_of(rows.begin(), rows.end(), [&](const ordered_json& row) {
-    return row.at("attention") == attention && row.at("steps_per_second").is_null();
-  });
+  const ordered_json& row = row_of(name, attention);
+  return !row.is_null() && row.at("steps_per_second").is_null();
 }
 
 }  // namespace fastmax::app

@@ -69,6 +69,9 @@ class Results {
   const nlohmann::ordered_json& bench() const { return bench_; }
 
  private:
+  /// As speed(), with or without a rate.
+  const nlohmann::ordered_json& row_of(const std::string& name, const std::string& attention) const;
+
   std::filesystem::path folder_;
   ReportPlan plan_;
   std::vector<FinishedRun> finished_;
