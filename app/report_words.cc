@@ -48,7 +48,7 @@ std::string seeds_of(const std::vector<FinishedRun>& runs) {
 
 /// The recipe and what was set, but for attention and seed.
 std::string recipe_cell(const PlannedRun& run) {
-  std::string cell = "`" + run.recipe + "`";
+  std::string cell = text("`", run.recipe, "`");
   for (const std::string& setting : run.settings) {
     if (setting.rfind("seed=", 0) != 0 && setting.rfind("model.attention=", 0) != 0)
       cell += " `" + setting + "`";
@@ -160,7 +160,7 @@ std::string how_run(const Results& results, const std::vector<std::string>& fold
       }
     }
     for (const auto& runs : alike) {
-      table.row({with_data(results, "`" + folder + "`", folder), recipe_cell(runs[0].plan),
+      table.row({with_data(results, text("`", folder, "`"), folder), recipe_cell(runs[0].plan),
                  sizes_of(runs[0].recipe), seeds_of(runs), departures(results, runs[0].recipe)});
     }
   }
@@ -188,8 +188,8 @@ std::string how_timed(const Results& results, const std::vector<std::string>& na
         fastest = std::max(fastest, row.at("steps_per_second").get<double>());
     }
     const double making = document.at("batch_seconds");
-    table.row({with_data(results, "`" + name + "`", name),
-               "`" + document.at("recipe").get<std::string>() + "`", document.at("sizes"),
+    table.row({with_data(results, text("`", name, "`"), name),
+               text("`", document.at("recipe").get<std::string>(), "`"), document.at("sizes"),
                short_number(1e3 * making) + " ms", short_number(100 * making * fastest) + " %"});
   }
   if (documents.empty()) return "Nothing of this was timed yet.\n";

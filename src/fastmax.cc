@@ -7,6 +7,7 @@
 #include "src/check.h"
 #include "src/machine.h"
 #include "src/max_norm.h"
+#include "src/padding.h"
 #include "src/plan.h"
 #include "src/pool.h"
 #include "src/run.h"
@@ -166,12 +167,14 @@ requires(!kIs16Bit<T>) void run_backward(const BackwardArgs<T>& args, const Opti
 template <class T>
 Report forward(const ForwardArgs<T>& args, const Options& options, const Execution& execution) {
   check(args, options, execution.threads);
+  if (leaves_out_padding(args, options)) return forward_without_padding(args, options, execution);
   return run_forward(args, options, execution, {});
 }
 
 template <class T>
 void backward(const BackwardArgs<T>& args, const Options& options, const Execution& execution) {
   check(args, options, execution.threads);
+  if (leaves_out_padding(args, options)) return backward_without_padding(args, options, execution);
   run_backward(args, options, execution, {});
 }
 
@@ -189,11 +192,13 @@ requires(!kIs16Bit<T>) Plan
 template <class T>
 Plan plan(const ForwardArgs<T>& args, const Options& options, int threads) {
   check(args, options, threads);
+  if (leaves_out_padding(args, options)) return plan_without_padding(args, options, threads);
   return run_plan(args, options, threads);
 }
 template <class T>
 Plan plan(const BackwardArgs<T>& args, const Options& options, int threads) {
   check(args, options, threads);
+  if (leaves_out_padding(args, options)) return plan_without_padding(args, options, threads);
   return run_plan(args, options, threads);
 }
 

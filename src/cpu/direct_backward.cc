@@ -8,7 +8,7 @@
 //   dV^T[E][64 keys]         += u^T F
 //   dQ  [64 queries][K]      += dS kappa_k              the only product with dims across lanes
 //
-// Keys outer, because then one array of length N is streamed (dQ) and not two. Four panels of keys
+// Keys outer, because then one array of length N is streamed (dQ) and not two. Up to four panels of keys
 // share a pass over the queries, or dQ would come from memory too often at D = 128.
 #include "src/cpu/direct_scratch.h"
 #include "src/cpu/kernels.h"
@@ -42,7 +42,8 @@ class DirectBackward {
           inner.for_each(panels, [&](std::size_t worker, std::size_t panel) {
             prepare_queries(b, h, panel, shared, workers[worker]);
           });
-          const std::size_t parts = gradient_parts(shape_), blocks = key_blocks(shape_);
+          const std::size_t parts = gradient_parts(shape_), block = key_block(shape_),
+                            blocks = key_blocks(shape_);
           inner.for_each(parts, [&](std::size_t worker, std::size_t part) {
             T* dq = shared.dq + part * gradient_part_size<T>(shape_);
             for (std::size_t panel = 0; panel < panels; ++panel) {
@@ -50,8 +51,8 @@ class DirectBackward {
               std::fill_n(dq + panel * kPanel * ld_, round_up(n, kRows) * ld_, T{0});
             }
             for (std::size_t i = blocks * part / parts; i < blocks * (part + 1) / parts; ++i) {
-              const std::size_t first = i * kKeyPanels;
-              attend(b, h, first, std::min(kKeyPanels, shape_.key_panels - first), shared, dq,
+              const std::size_t first = i * block;
+              attend(b, h, first, std::min(block, shape_.key_panels - first), shared, dq,
                      workers[worker]);
             }
           });

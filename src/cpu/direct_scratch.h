@@ -36,12 +36,16 @@ struct DirectForwardWorker {
         S(a.take<T>(kPanel * kPanel)) {}
 };
 
-/// Key panels that share one pass over the queries.
+/// Key panels that share one pass over the queries, at most.
 inline constexpr std::size_t kKeyPanels = 4;
 /// dq is the sum over keys of at most this many parts, which threads compute apart and add in order.
 inline constexpr std::size_t kGradientParts = 4;
 
-inline std::size_t key_blocks(const Geometry& s) { return divide_up(s.key_panels, kKeyPanels); }
+/// Key panels that do: of a short head so few that there is a block for each part.
+inline std::size_t key_block(const Geometry& s) {
+  return std::clamp<std::size_t>(s.key_panels / kGradientParts, 1, kKeyPanels);
+}
+inline std::size_t key_blocks(const Geometry& s) { return divide_up(s.key_panels, key_block(s)); }
 inline std::size_t gradient_parts(const Geometry& s) {
   return std::min(kGradientParts, key_blocks(s));
 }
