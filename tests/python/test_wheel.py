@@ -45,11 +45,11 @@ def wheel(tmp_path_factory) -> Path:
     shutil.unpack_archive(archive, folder)
     source = folder / archive.name.removesuffix(".tar.gz")
 
-    settings = ["-C", "build-dir=build"]
+    settings = ["--config-settings=build-dir=build"]  # which Debian 12's pip has; its short form -C came later
     cache = (BUILD / "CMakeCache.txt").read_text()
     for name in ("CMAKE_CXX_COMPILER", "CMAKE_CXX_COMPILER_LAUNCHER"):
         if found := re.search(rf"^{name}:\w+=(.+)$", cache, re.MULTILINE):
-            settings += ["-C", f"cmake.define.{name}={found[1]}"]
+            settings.append(f"--config-settings=cmake.define.{name}={found[1]}")
     environment = {**os.environ, "CCACHE_BASEDIR": str(source), "CCACHE_NOHASHDIR": "true"}
     out = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", *settings, "-w", out, "."]
