@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+from inputs import normal
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -14,10 +15,6 @@ import fastmax
 from fastmax import reference
 
 MHA = fastmax.nn.MultiheadAttention
-
-
-def normal(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
 def defined(module, query, key, value, is_causal=False, key_weight=None, **options):
