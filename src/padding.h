@@ -5,8 +5,8 @@
 
 namespace fastmax {
 
-/// Whether this call leaves keys out: at least an eighth of them weigh 0, and neither a mask nor a draw of dropout knows
-/// a key by its place.
+/// Whether this call leaves keys out: an eighth of them or more weigh 0, sixteen an entry or more, and neither a mask nor a
+/// draw of dropout knows a key by its place.
 template <class Args>
 bool leaves_out_padding(const Args& args, const Options& options);
 

@@ -124,9 +124,9 @@ void expect_entry(Problem<T>& problem, Result<T>& whole, std::int64_t b, Result<
 std::vector<Case> cases() {
   return {
       {.B = 2, .H = 2, .Hkv = 2, .N = 70, .M = 150, .D = 8, .E = 12, .weights = Weights::kMask},
-      {.B = 3, .H = 4, .Hkv = 2, .N = 1, .M = 9, .D = 5, .E = 3, .weights = Weights::kMask},
+      {.B = 3, .H = 4, .Hkv = 2, .N = 1, .M = 120, .D = 5, .E = 3, .weights = Weights::kMask},
       {.B = 2, .N = 65, .M = 130, .D = 16, .E = 16, .p = 1, .weights = Weights::kMask},
-      {.B = 9, .N = 3, .M = 4, .D = 4, .E = 4, .p = 3, .weights = Weights::kMask},
+      {.B = 9, .N = 3, .M = 140, .D = 4, .E = 4, .p = 3, .weights = Weights::kMask},
       {.B = 2,
        .H = 2,
        .Hkv = 1,
@@ -214,6 +214,16 @@ TYPED_TEST(PaddingTest, AFewStayWhereTheyAre) {
   expect_right(problem, problem.options());
 }
 
+// The mask of an entry's features is drawn for its number in the batch.
+TYPED_TEST(PaddingTest, DropoutDrawsForTheWholeBatch) {
+  for (const DropoutMode mode : {DropoutMode::kQuadratic, DropoutMode::kStandard}) {
+    Problem<TypeParam> problem(
+        {.B = 3, .N = 20, .M = 130, .D = 8, .E = 8, .weights = Weights::kMask});
+    problem.base.dropout = {.rate = 0.3, .mode = mode, .seed = 5};
+    expect_right(problem, problem.options());
+  }
+}
+
 // Once the workspace has what the plan says, a call allocates nothing.
 TEST(Padding, ItsPlanKnowsTheWorkspace) {
   Problem<float> problem(
@@ -260,7 +270,7 @@ TEST(Padding, WhatOverflowsIsRefusedBeforeAnyEntryRuns) {
 // Floor::kError throws once, when every entry is done, and says the smallest of all.
 TEST(Padding, AnErrorWaitsForEveryEntry) {
   Problem<float> problem(
-      {.B = 2, .N = 8, .M = 8, .D = 4, .E = 4, .p = 1, .weights = Weights::kMask});
+      {.B = 2, .N = 70, .M = 70, .D = 4, .E = 4, .p = 1, .weights = Weights::kMask});
   problem.base.scale = 3;  // far beyond the default: weights below zero
   problem.base.floor = Floor::kClamp;
   Outputs<float> out = problem.outputs();
