@@ -46,13 +46,10 @@ class DirectBackward {
                             blocks = key_blocks(shape_);
           inner.for_each(parts, [&](std::size_t worker, std::size_t part) {
             T* dq = shared.dq + part * gradient_part_size<T>(shape_);
-            for (std::size_t panel = 0; panel < panels; ++panel) {
-              const std::size_t n = panel_tokens(shape_.N, panel % shape_.query_panels);
-              std::fill_n(dq + panel * kPanel * ld_, round_up(n, kRows) * ld_, T{0});
-            }
-            for (std::size_t i = blocks * part / parts; i < blocks * (part + 1) / parts; ++i) {
+            const std::size_t begin = blocks * part / parts, end = blocks * (part + 1) / parts;
+            for (std::size_t i = begin; i < end; ++i) {
               const std::size_t first = i * block;
-              attend(b, h, first, std::min(block, shape_.key_panels - first), shared, dq,
+              attend(b, h, first, std::min(block, shape_.key_panels - first), shared, dq, i > begin,
                      workers[worker]);
             }
           });
@@ -80,9 +77,9 @@ class DirectBackward {
                           w.dV);
   }
 
-  /// `panels` panels of keys from panel `first` against all queries that see them.
+  /// `panels` panels of keys from panel `first` against all queries that see them; dq is written, or added to.
   void attend(std::size_t b, std::size_t key_head, std::size_t first, std::size_t panels,
-              const Shared& shared, T* dq, const Worker& w) const {
+              const Shared& shared, T* dq, bool add, const Worker& w) const {
     const auto v = call_.args.v.head(b, key_head);
     const std::size_t x_size = shape_.dims * kPanel, v_size = shape_.channels * kPanel;
     for (std::size_t i = 0; i < panels; ++i) {
@@ -98,6 +95,7 @@ class DirectBackward {
     for (std::size_t panel = 0; panel < shape_.heads * shape_.query_panels; ++panel) {
       const auto q = query_panel(shared, panel);
       const std::size_t q_from = panel % shape_.query_panels * kPanel;
+      bool written = add;
       for (std::size_t i = 0; i < panels; ++i) {
         const GradientPanel<T> keys{w.keys + i * x_size, w.values + i * v_size,
                                     panel_tokens(shape_.M, first + i)};
@@ -111,8 +109,10 @@ class DirectBackward {
         seen[i] = true;
         product<By::kRow>(round_up(q.n, kRows), ld_ / kLanes<T>, keys.n, w.dS, kPanel,
                           w.rows + i * kPanel * ld_, ld_,
-                          StoreOrAdd<T>{dq + panel * kPanel * ld_, ld_, true});
+                          StoreOrAdd<T>{dq + panel * kPanel * ld_, ld_, written});
+        written = true;
       }
+      if (!written) std::fill_n(dq + panel * kPanel * ld_, round_up(q.n, kRows) * ld_, T{0});
     }
     for (std::size_t i = 0; i < panels; ++i) {
       const std::size_t from = (first + i) * kPanel, n = panel_tokens(shape_.M, first + i);
