@@ -29,7 +29,7 @@ std::string learnt_cell(const std::vector<FinishedRun>& runs) {
     cell += cell.empty() ? "" : ", ";
     cell += steps > 0
                 ? std::to_string(steps)
-                : "no (" + formatted("%.0f %%", 100 * run.result["val"]["accuracy"].get<double>()) +
+                : "no (" + formatted("%.1f %%", 100 * run.result["val"]["accuracy"].get<double>()) +
                       ")";
   }
   return cell;
