@@ -14,12 +14,11 @@ namespace {
 
 /// visit(m, i): key m weighs something and is the i-th that does.
 template <class W, class Visit>
-std::int64_t for_each_kept(const W* weight, std::int64_t M, const Visit& visit) {
-  std::int64_t count = 0;
+void for_each_kept(const W* weight, std::int64_t M, const Visit& visit) {
+  std::int64_t i = 0;
   for (std::int64_t m = 0; m < M; ++m) {
-    if (weight[m] != 0) visit(m, count++);
+    if (weight[m] != 0) visit(m, i++);
   }
-  return count;
 }
 template <class W>
 std::int64_t count_kept(const W* weight, std::int64_t M) {

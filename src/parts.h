@@ -1,8 +1,8 @@
 // A call as several of its own: packed sequences (sequences.cc), or batch entries without their padding (padding.cc).
 // Several run at a time where there are enough, in one workspace that is cut among the workers.
 //
-// Parts<Args> has size(), planned(i), the call i as far as a plan looks at it, bytes(i), what it takes to make that call,
-// and run(i, memory, team, body), which makes it there, calls body(args) and returns what that returned.
+// Parts has size(), planned(i), the call i as far as a plan looks at it, bytes(i), what it takes to make that call, and
+// run(i, memory, team, body), which makes it there, calls body(args) and brings home what that wrote.
 #pragma once
 #include <algorithm>
 #include <cmath>

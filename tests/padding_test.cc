@@ -20,6 +20,13 @@ namespace fastmax {
 namespace {
 using namespace testing_support;
 
+/// Entry b of a batch of B states.
+template <class T>
+std::vector<T> entry_of(const std::vector<T>& states, std::int64_t b, std::int64_t B) {
+  const auto each = static_cast<std::ptrdiff_t>(states.size()) / B;
+  return {states.begin() + b * each, states.begin() + (b + 1) * each};
+}
+
 /// Entry b of a problem over its keys of weight above 0 only.
 template <class T>
 Problem<T> without_padding(const Problem<T>& whole, std::int64_t b) {
@@ -32,10 +39,6 @@ Problem<T> without_padding(const Problem<T>& whole, std::int64_t b) {
         std::ranges::copy(from.view().head(b, h)[rows[i]],
                           to.view().head(0, h)[static_cast<std::int64_t>(i)].begin());
     return to;
-  };
-  const auto copy_state = [&](const std::vector<T>& from) {
-    const auto each = static_cast<std::ptrdiff_t>(from.size()) / whole.c.B;
-    return std::vector<T>(from.begin() + b * each, from.begin() + (b + 1) * each);
   };
   std::vector<std::int64_t> kept, queries;
   for (std::int64_t m = 0; m < whole.c.M; ++m)
@@ -51,8 +54,8 @@ Problem<T> without_padding(const Problem<T>& whole, std::int64_t b) {
   one.v = copy_rows(whole.v, kept);
   one.w = Tensor<T>::filled({1, 1, 1, one.c.M}, [] { return 1; });
   for (std::size_t i = 0; i < kept.size(); ++i) one.w.bn().row(0)[i] = all.w.bn().row(b)[kept[i]];
-  one.initial_state = copy_state(whole.initial_state);
-  one.d_final_state = copy_state(whole.d_final_state);
+  one.initial_state = entry_of(whole.initial_state, b, whole.c.B);
+  one.d_final_state = entry_of(whole.d_final_state, b, whole.c.B);
   return one;
 }
 
@@ -113,12 +116,8 @@ void expect_entry(Problem<T>& problem, Result<T>& whole, std::int64_t b, Result<
       }
     }
   }
-  const auto part_of = [&](const std::vector<T>& x) {
-    const auto each = static_cast<std::ptrdiff_t>(x.size()) / c.B;
-    return std::vector<T>(x.begin() + b * each, x.begin() + (b + 1) * each);
-  };
-  EXPECT_EQ(part_of(whole.out.final_state), one.out.final_state);
-  EXPECT_EQ(part_of(whole.gradients.d_initial_state), one.gradients.d_initial_state);
+  EXPECT_EQ(entry_of(whole.out.final_state, b, c.B), one.out.final_state);
+  EXPECT_EQ(entry_of(whole.gradients.d_initial_state, b, c.B), one.gradients.d_initial_state);
 }
 
 std::vector<Case> cases() {
@@ -147,7 +146,7 @@ using Numbers = testing::Types<float, double>;
 TYPED_TEST_SUITE(PaddingTest, Numbers);
 
 /// By entries alone, one thread, over the kept keys: what any number of threads must give for the batch. The entry's
-/// number matters to dropout, so there is none here; options_test.cc has it.
+/// number matters to dropout, so there is none here; DropoutDrawsForTheWholeBatch has it.
 template <class T>
 void expect_left_out(Problem<T> problem, const Options& options) {
   fill_padding_with_nan(problem);
