@@ -208,7 +208,7 @@ def test_tables_and_figures(results):
     losses = (results / "figure6.csv").read_text()
     assert "image by time,softmax,seconds of training,5," in losses  # step 10 at 2 steps a second, not 99 seconds
     recall = (results / "recall.md").read_text()
-    assert "| mqar-8 | 40, 30 | no (20 %), no (20 %) |" in recall
+    assert "| mqar-8 | 40, 30 | no (20.0 %), no (20.0 %) |" in recall
     long = (results / "long_context.md").read_text()
     assert "| long-needle | fastmax2 | 64k |" in long and "| 200 ms | 500 ms |" in long
     assert report(results).stdout.splitlines() == names
