@@ -11,6 +11,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "app/bench_extra.h"
 #include "torch_ops/threads.h"
 
 namespace fastmax::app {
@@ -74,40 +75,45 @@ Options options_of(const std::string& method, int order, const BenchShape& shape
 
 template <class T>
 void prepare_fastmax(Contender& c, const BenchInputs& in, const Options& options) {
+  const BenchShape& s = c.shape;
   BenchOutputs& out = *c.outputs;
   const auto make = [](at::Tensor& x, const at::Tensor& like) {
     if (!x.defined()) x = at::full_like(like, NAN);  // an unwritten output is a wrong answer
   };
+  const auto read = [&](const at::Tensor& x) { return view<const T>(given(s, x)); };
+  const auto write = [&](const at::Tensor& x) { return view<T>(given(s, x)); };
+  const auto extras = std::make_shared<const Extras>(s, c.order, kTypeOf<Compute<T>>);
   const bool first = !out.o.defined();
   make(out.o, in.q);
-  if (first) out.g = at::full({c.shape.B, c.shape.H, c.shape.N}, NAN, kTypeOf<Compute<T>>);
-  const ForwardArgs<T> forward_args{.q = view<const T>(in.q),
-                                    .k = view<const T>(in.k),
-                                    .v = view<const T>(in.v),
-                                    .o = view<T>(out.o),
-                                    .g = denominators<Compute<T>>(out.g)};
+  if (first) out.g = laid_out(s, at::full({s.B, s.H, s.N}, NAN, kTypeOf<Compute<T>>));
+  const at::Tensor k = own_heads(s, in.k), v = own_heads(s, in.v);
+  ForwardArgs<T> forward_args{.q = read(in.q),
+                              .k = read(k),
+                              .v = read(v),
+                              .o = write(out.o),
+                              .g = denominators<Compute<T>>(given(s, out.g))};
+  extras->add_to(forward_args);
   Plan plan;
-  if (!c.shape.backward) {
-    plan = fastmax::plan(forward_args, options, at::get_num_threads());
-    c.call = [forward_args, options] {
-      forward(forward_args, options, torch_ops::torch_execution());
-    };
+  if (!s.backward) {
+    plan = extras->plan(forward_args, options);
+    c.call = [=] { extras->run(forward_args, options); };
   } else {
     make(out.dq, in.q);
-    make(out.dk, in.k);
-    make(out.dv, in.v);
-    const BackwardArgs<T> args{.q = forward_args.q,
-                               .k = forward_args.k,
-                               .v = forward_args.v,
-                               .o = forward_args.o,
-                               .g = forward_args.g,
-                               .d_o = view<const T>(in.d_o),
-                               .dq = view<T>(out.dq),
-                               .dk = view<T>(out.dk),
-                               .dv = view<T>(out.dv)};
-    plan = fastmax::plan(args, options, at::get_num_threads());
-    if (first) forward(forward_args, options, torch_ops::torch_execution());
-    c.call = [args, options] { backward(args, options, torch_ops::torch_execution()); };
+    make(out.dk, k);
+    make(out.dv, v);
+    BackwardArgs<T> args{.q = forward_args.q,
+                         .k = forward_args.k,
+                         .v = forward_args.v,
+                         .o = forward_args.o,
+                         .g = forward_args.g,
+                         .d_o = read(in.d_o),
+                         .dq = write(out.dq),
+                         .dk = write(out.dk),
+                         .dv = write(out.dv)};
+    extras->add_to(args);
+    plan = extras->plan(args, options);
+    if (first) extras->run(forward_args, options);
+    c.call = [=] { extras->run(args, options); };
     c.saved_bytes =
         double(in.q.nbytes() + in.k.nbytes() + in.v.nbytes() + out.o.nbytes() + out.g.nbytes());
   }
@@ -141,12 +147,15 @@ const std::vector<std::string>& bench_methods() {
 
 BenchInputs bench_inputs(const BenchShape& s) {
   auto generator = at::make_generator<at::CPUGeneratorImpl>(42);
-  const auto normal = [&] {
-    const at::Tensor x = at::randn({s.B, s.H, s.N, s.D}, generator, at::kFloat).to(s.dtype);
-    return s.tokens_first ? x.transpose(1, 2).contiguous().transpose(1, 2) : x;
+  const auto normal = [&](std::int64_t heads) {
+    const at::Tensor x = at::randn({s.B, heads, s.N, s.D}, generator, at::kFloat).to(s.dtype);
+    return s.tokens_first ? x.transpose(1, 2).contiguous().transpose(1, 2) : laid_out(s, x);
   };
-  BenchInputs in{.q = normal(), .k = normal(), .v = normal(), .d_o = {}};
-  if (s.backward) in.d_o = normal();
+  const auto keys = [&] {
+    return normal(s.extra == Extra::kGrouped ? 1 : s.H).expand({s.B, s.H, s.N, s.D});
+  };
+  BenchInputs in{.q = normal(s.H), .k = keys(), .v = keys(), .d_o = {}};
+  if (s.backward) in.d_o = normal(s.H);
   return in;
 }
 
@@ -181,9 +190,13 @@ Contender fastmax_contender(const std::string& method, int order, const BenchSha
 SampledTruth fastmax_truth(const Contender& c) {
   const BenchShape& shape = c.shape;
   const BenchInputs& in = c.inputs;
-  if (shape.dropout.rate == 0)
-    return shape.backward ? backward_truth(in, c.order, shape.causal, *c.outputs)
-                          : forward_truth(in, c.order, shape.causal);
+  if (shape.dropout.rate == 0) {
+    if (!shape.backward) return forward_truth(in, c.order, shape.causal);
+    SampledTruth truth = backward_truth(in, c.order, shape.causal, *c.outputs);
+    if (shape.extra == Extra::kGrouped)  // dk and dv are sums over the group
+      for (SampledHead& head : truth) head.dk = head.dv = at::Tensor();
+    return truth;
+  }
   const at::Tensor q = in.q.to(at::kDouble), k = in.k.to(at::kDouble);
   const Options options = options_of(c.method, c.order, shape);
   return weighted_truth(in, shape.backward, [&](const at::Tensor& rows) {

@@ -10,6 +10,15 @@
 
 namespace fastmax::app {
 
+/// What a Fastmax call is given beside q, k and v, such that its answer is that of the call without.
+enum class Extra : std::uint8_t {
+  kNone,
+  kWeights,  ///< key weights, all 1
+  kGrouped,  ///< one key head for all heads
+  kPacked,   ///< the batch entries as packed sequences of one length
+  kStates,   ///< a state of nothing comes in, one goes out; backward: their gradients
+};
+
 /// One length, head size, mask and type; N = M and D = E.
 struct BenchShape {
   std::int64_t B = 1, H = 1, N = 0, D = 0;
@@ -19,6 +28,7 @@ struct BenchShape {
   bool tokens_first =
       false;             ///< memory is [B, N, H, D], as projections leave it; else [B, H, N, D]
   Dropout dropout = {};  ///< of the Fastmax methods; softmax has none
+  Extra extra = Extra::kNone;  ///< of the Fastmax methods
 };
 
 struct Contender {

@@ -141,14 +141,15 @@ void add_scaling_lines(std::vector<Line>& lines) {
   lines.push_back({"decode step p=2, D=64, of a copy's rate", 0.5, 0.8, true, decode_step});
 }
 
+/// Both forms, each at a length that suits it, with four heads.
+std::vector<Way> both_forms(const Lab& lab, bool backward, bool causal = false) {
+  std::vector<Way> ways{{.shape = lab.shape(4096, 64, causal, backward)},
+                        {.method = "direct", .shape = lab.shape(1024, 64, causal, backward)}};
+  for (Way& way : ways) way.shape.H = 4;
+  return ways;
+}
+
 void add_elements(std::vector<Line>& lines) {
-  // The forms and passes that an option is tried on.
-  const auto both_forms = [](Lab& lab, bool backward) {
-    std::vector<Way> ways{{.shape = lab.shape(4096, 64, false, backward)},
-                          {.method = "direct", .shape = lab.shape(1024, 64, false, backward)}};
-    for (Way& way : ways) way.shape.H = 4;
-    return ways;
-  };
   lines.push_back({"[B, N, H, D] / [B, H, N, D] time", 1.05, 1.0, false, [=](Lab& lab) {
                      Finding worst;
                      for (const bool backward : {false, true})
@@ -176,6 +177,31 @@ void add_elements(std::vector<Line>& lines) {
             });
 }
 
+/// A call with something beside q, k and v against a plain one: the worst of forms, masks and passes.
+void add_extras(std::vector<Line>& lines) {
+  const auto cost = [](Extra extra) {
+    return [extra](Lab& lab) {
+      Finding worst;
+      for (const bool causal : {false, true})
+        for (const bool backward : {false, true})
+          for (Way way : both_forms(lab, backward, causal)) {
+            if (extra == Extra::kStates && way.method == "direct")
+              continue;  // states are factorised
+            if (extra == Extra::kPacked) std::swap(way.shape.B, way.shape.H);
+            Finding found = lab.cost(way, [&](Way& w) { w.shape.extra = extra; });
+            found.note += text(" ", way.method, backward ? " backward" : " forward");
+            worst.join(found, false);
+          }
+      return worst;
+    };
+  };
+  for (const auto& [name, extra] : {std::pair{"key weights / none, time", Extra::kWeights},
+                                    {"grouped heads / a key head each, time", Extra::kGrouped},
+                                    {"packed sequences / a batch, time", Extra::kPacked},
+                                    {"states / none, time", Extra::kStates}})
+    lines.push_back({name, 1.05, kNone, false, cost(extra)});
+}
+
 void add_dropout(std::vector<Line>& lines) {
   const auto dropped = [](DropoutMode mode, bool causal) {
     return [=](Lab& lab) {
@@ -188,9 +214,11 @@ void add_dropout(std::vector<Line>& lines) {
   };
   lines.push_back(
       {"dropout token / none, time", 1.05, kNone, false, dropped(DropoutMode::kToken, false)});
-  for (const bool causal : {false, true})
-    lines.push_back({text("dropout quadratic / none, time, ", mask(causal)), causal ? 2.0 : 1.1,
-                     kNone, false, dropped(DropoutMode::kQuadratic, causal)});
+  for (const auto& [name, mode] :
+       {std::pair{"standard", DropoutMode::kStandard}, {"quadratic", DropoutMode::kQuadratic}})
+    for (const bool causal : {false, true})
+      lines.push_back({text("dropout ", name, " / none, time, ", mask(causal)), causal ? 2.0 : 1.1,
+                       kNone, false, dropped(mode, causal)});
 }
 
 std::vector<Line> all_lines() {
@@ -200,6 +228,7 @@ std::vector<Line> all_lines() {
   add_softmax(lines);
   add_scaling_lines(lines);
   add_elements(lines);
+  add_extras(lines);
   add_dropout(lines);
   return lines;
 }

@@ -129,6 +129,24 @@ TEST(BenchContenders, InputsLieInMemoryAsAsked) {
   EXPECT_TRUE(at::equal(heads_first.v, tokens_first.v));
 }
 
+TEST(BenchContenders, ExtrasLeaveTheAnswerAsItIs) {
+  for (const Extra extra : {Extra::kWeights, Extra::kGrouped, Extra::kPacked, Extra::kStates}) {
+    for (const bool backward : {false, true}) {
+      const BenchShape shape{
+          .B = 2, .H = 3, .N = 90, .D = 6, .causal = true, .backward = backward, .extra = extra};
+      const BenchInputs in = bench_inputs(shape);
+      Contender c = fastmax_contender("fastmax", 2, shape, in, std::make_shared<BenchOutputs>());
+      EXPECT_EQ(c.path, extra == Extra::kStates ? "factorised" : "direct");
+      c.call();
+      EXPECT_LT(compare(fastmax_truth(c), *c.outputs).relative, 1e-4) << int(extra) << backward;
+      EXPECT_EQ(at::equal(in.k.select(1, 0), in.k.select(1, 2)), extra == Extra::kGrouped);
+      EXPECT_EQ(in.q.stride(1) > in.q.stride(0), extra == Extra::kPacked);
+      (backward ? c.outputs->dq : c.outputs->o).index({1, 2, 89}).add_(1);
+      EXPECT_GT(compare(fastmax_truth(c), *c.outputs).relative, 1e-2);
+    }
+  }
+}
+
 TEST(BenchContenders, DropoutIsAppliedAndJudgedByItsMask) {
   for (const DropoutMode mode :
        {DropoutMode::kQuadratic, DropoutMode::kStandard, DropoutMode::kToken}) {
