@@ -10,12 +10,16 @@ namespace {
 class Recall : public Task {
  public:
   explicit Recall(const Recipe& recipe)
-      : seed_(static_cast<std::uint64_t>(recipe.seed)),
+      : recipe_(recipe),
+        seed_(static_cast<std::uint64_t>(recipe.seed)),
         batch_(recipe.train.batch),
         options_(recall_options(recipe)) {}
 
   Batch train_batch(std::int64_t step) override {
-    return collect(Split::kTrain, step * batch_, (step + 1) * batch_);
+    recall::Options options = options_;
+    options.length = training_length(recipe_, step);
+    const std::int64_t B = batch_ * options_.length / options.length;
+    return collect(options, Split::kTrain, step * B, (step + 1) * B);
   }
 
   std::int64_t examples(Split, std::int64_t limit) const override {
@@ -27,7 +31,7 @@ class Recall : public Task {
     const std::int64_t count = examples(split, limit);
     std::vector<Batch> batches;
     for (std::int64_t first = 0; first < count; first += batch_) {
-      batches.push_back(collect(split, first, std::min(first + batch_, count)));
+      batches.push_back(collect(options_, split, first, std::min(first + batch_, count)));
     }
     return batches;
   }
@@ -41,10 +45,11 @@ class Recall : public Task {
   }
 
  private:
-  Batch collect(Split split, std::int64_t first, std::int64_t end) const {
-    Batch batch{.B = end - first, .N = options_.length};
+  Batch collect(const recall::Options& options, Split split, std::int64_t first,
+                std::int64_t end) const {
+    Batch batch{.B = end - first, .N = options.length};
     for (std::int64_t i = first; i < end; ++i) {
-      const recall::Sequence s = recall::sequence(options_, split, seed_, i);
+      const recall::Sequence s = recall::sequence(options, split, seed_, i);
       batch.tokens.insert(batch.tokens.end(), s.tokens.begin(), s.tokens.end());
       batch.targets.insert(batch.targets.end(), s.targets.begin(), s.targets.end());
     }
@@ -52,6 +57,7 @@ class Recall : public Task {
     return batch;
   }
 
+  Recipe recipe_;
   std::uint64_t seed_;
   std::int64_t batch_;
   recall::Options options_;
@@ -66,6 +72,17 @@ recall::Options recall_options(const Recipe& recipe) {
           .length = recipe.data.length,
           .pairs = recipe.data.pairs,
           .keys = recipe.data.keys};
+}
+
+std::int64_t training_length(const Recipe& recipe, std::int64_t step) {
+  const std::int64_t whole = recipe.data.length, from = recipe.data.length_from;
+  const std::int64_t half = recipe.train.steps / 2;
+  if (from == 0) return whole;
+  if (step < half) return from;
+  std::int64_t doublings = 0;
+  while (from << doublings < whole) ++doublings;
+  const std::int64_t stage = 1 + (step - half) * doublings / (recipe.train.steps - half);
+  return std::min(from << stage, whole);
 }
 
 std::unique_ptr<Task> load_recall(const Recipe& recipe) { return std::make_unique<Recall>(recipe); }

@@ -60,7 +60,9 @@ struct Recipe {
     /// listops: "lra" (501-1999 tokens) or "short" (9-64); pathfinder: "hard", "inter" or "easy". "": the Arena's.
     std::string variant;
     std::int64_t length = 0;  ///< tokens a sequence; 0: what suits the task
-    std::int64_t cut = 0;     ///< text, retrieval: bytes that are read of each; 0: data.length
+    /// mqar, needle: tokens of the first sequences that are trained on, in batches of as many tokens; 0: `length`
+    std::int64_t length_from = 0;
+    std::int64_t cut = 0;  ///< text, retrieval: bytes that are read of each; 0: data.length
     std::int64_t
         pairs = 0,
         keys = 0;  ///< mqar: keys with a value in a sequence, and different keys; 0: 8 and 128

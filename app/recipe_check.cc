@@ -30,11 +30,22 @@ std::optional<Contradiction> contradicting_data(const Recipe& recipe) {
     if (const auto found = recall::contradiction(recall_options(recipe))) {
       return {{"data." + found->first, found->second}};
     }
+    recall::Options first = recall_options(recipe);
+    if (d.length_from > 0) first.length = d.length_from;
+    if (const auto found = recall::contradiction(first)) {
+      return {{"data.length_from", found->second}};
+    }
     if (!d.path.empty()) {
       return {
           {"data.path", text("expected none for ", recipe.task,
                              ", whose sequences are made while it trains, got \"", d.path, "\"")}};
     }
+  }
+  if (const std::int64_t most = is_recall(recipe.task) ? d.length : 0; d.length_from > most) {
+    return {{"data.length_from",
+             most > 0
+                 ? text("expected at most data.length = ", most, ", got ", d.length_from)
+                 : text("expected 0 for another task than mqar and needle, got ", d.length_from)}};
   }
   const bool reads_bytes = recipe.task == "text" || recipe.task == "retrieval";
   if (const std::int64_t most = reads_bytes ? d.length : 0; d.cut > most) {

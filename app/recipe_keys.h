@@ -71,6 +71,7 @@ void for_each_key(R& r, Visit&& key) {
   key("data.path", r.data.path, Text{});
   key("data.variant", r.data.variant, OneOf{{"lra", "short", "hard", "inter", "easy"}});
   key("data.length", r.data.length, Range{0, 1 << 24});
+  key("data.length_from", r.data.length_from, Range{0, 1 << 24});
   key("data.cut", r.data.cut, Range{0, 1 << 24});
   key("data.pairs", r.data.pairs, Range{0, 1 << 20});
   key("data.keys", r.data.keys, Range{0, 1 << 20});

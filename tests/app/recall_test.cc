@@ -119,6 +119,35 @@ TEST(RecallTask, RecipesSayWhatSuits) {
   EXPECT_EQ(complaint({"data.path=here"}),
             "--set data.path=here: data.path: expected none for mqar, whose sequences are made "
             "while it trains, got \"here\"");
+  EXPECT_EQ(
+      complaint({"data.length=64", "data.length_from=65"}),
+      "--set data.length_from=65: data.length_from: expected at most data.length = 64, got 65");
+  EXPECT_EQ(complaint({"data.length_from=16"}),
+            "--set data.length_from=16: data.length_from: expected more than the 16 tokens of the "
+            "pairs, got 16");
+  EXPECT_EQ(
+      complaint({"task=listops", "data.length_from=16"}),
+      "--set data.length_from=16: data.length_from: expected 0 for another task than mqar and "
+      "needle, got 16");
+}
+
+TEST(RecallTask, SequencesGrowFromAShortLengthInBatchesOfAsManyTokens) {
+  const Recipe r =
+      recipe({"data.length=100", "data.length_from=20", "train.batch=2", "train.steps=13"});
+  const auto task = load_task(r);
+  std::vector<std::int64_t> lengths;
+  for (std::int64_t step = 0; step < r.train.steps; ++step) {
+    const Batch batch = task->train_batch(step);
+    lengths.push_back(batch.N);
+    EXPECT_EQ(batch.B, 200 / batch.N);
+    EXPECT_EQ(batch.tokens.size(), static_cast<std::size_t>(batch.B * batch.N));
+  }
+  EXPECT_EQ(lengths,
+            (std::vector<std::int64_t>{20, 20, 20, 20, 20, 20, 40, 40, 40, 80, 80, 100, 100}));
+  EXPECT_NE(task->train_batch(0).tokens, task->train_batch(1).tokens);
+  EXPECT_EQ(task->evaluation(Split::kVal, 4)[0].N, 100);
+  EXPECT_EQ(training_length(recipe({"data.length=100"}), 0), 100);
+  EXPECT_EQ(training_length(recipe({"data.length=100", "data.length_from=100"}), 999), 100);
 }
 
 TEST(RecallTask, BatchesAreFunctionsOfSeedAndStepAndPartsAreDifferent) {
