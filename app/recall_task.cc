@@ -76,13 +76,10 @@ recall::Options recall_options(const Recipe& recipe) {
 
 std::int64_t training_length(const Recipe& recipe, std::int64_t step) {
   const std::int64_t whole = recipe.data.length, from = recipe.data.length_from;
-  const std::int64_t half = recipe.train.steps / 2;
   if (from == 0) return whole;
-  if (step < half) return from;
-  std::int64_t doublings = 0;
-  while (from << doublings < whole) ++doublings;
-  const std::int64_t stage = 1 + (step - half) * doublings / (recipe.train.steps - half);
-  return std::min(from << stage, whole);
+  std::int64_t stages = 1;
+  while (from << (stages - 1) < whole) ++stages;
+  return std::min(from << (step * stages / recipe.train.steps), whole);
 }
 
 std::unique_ptr<Task> load_recall(const Recipe& recipe) { return std::make_unique<Recall>(recipe); }

@@ -143,7 +143,7 @@ TEST(RecallTask, SequencesGrowFromAShortLengthInBatchesOfAsManyTokens) {
     EXPECT_EQ(batch.tokens.size(), static_cast<std::size_t>(batch.B * batch.N));
   }
   EXPECT_EQ(lengths,
-            (std::vector<std::int64_t>{20, 20, 20, 20, 20, 20, 40, 40, 40, 80, 80, 100, 100}));
+            (std::vector<std::int64_t>{20, 20, 20, 20, 40, 40, 40, 80, 80, 80, 100, 100, 100}));
   EXPECT_NE(task->train_batch(0).tokens, task->train_batch(1).tokens);
   EXPECT_EQ(task->evaluation(Split::kVal, 4)[0].N, 100);
   EXPECT_EQ(training_length(recipe({"data.length=100"}), 0), 100);
