@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include "src/cpu/layout.h"
 #include "src/cpu/team.h"
@@ -44,12 +45,27 @@ struct Sharing {
 
 inline constexpr std::size_t kCacheLine = 64;  // bytes
 
+/// Whether each thread can take whole parts: there are many, or as many for each thread, of one length.
+template <class Parts>
+bool parts_in_parallel(const Parts& parts, std::size_t threads) {
+  const std::size_t count = parts.size();
+  if (threads == 1 || count >= 4 * threads) return true;
+  if (!cpu::groups_in_parallel(count, threads)) return false;
+  const auto shape = [&](std::size_t i) {
+    const auto one = parts.planned(i);
+    return std::pair(one.q.N, one.k.N);
+  };
+  for (std::size_t i = 1; i < count; ++i)
+    if (shape(i) != shape(0)) return false;
+  return true;
+}
+
 template <class Parts>
 Sharing share(const Parts& parts, const Options& options, int threads) {
   threads = threads_of(threads);
   const std::size_t count = parts.size();
   Sharing sharing{.reports = cpu::round_up(count * sizeof(Report), kCacheLine)};
-  if (threads == 1 || count >= 4 * static_cast<std::size_t>(threads)) {  // enough for a thread each
+  if (parts_in_parallel(parts, static_cast<std::size_t>(threads))) {
     sharing.workers = static_cast<std::size_t>(threads);
   } else {
     sharing.threads = threads;

@@ -20,11 +20,13 @@ struct Packing {
   const char* name;
   std::vector<std::int32_t> cu_q, cu_k;
 };
-/// Lengths of nothing, one, a vector, a panel and more; as many queries as keys, fewer, and for some none.
+/// Lengths of nothing, one, a vector, a panel and more; as many queries as keys, fewer, and for some none. Those of "even" run a
+/// thread each where there are three threads, those of "many" on any number.
 std::vector<Packing> packings() {
   return {{"one", {0, 70}, {0, 70}},
           {"several", {0, 1, 1, 17, 81, 150}, {0, 1, 4, 20, 84, 160}},
           {"empty", {0, 0, 5, 5, 5}, {0, 0, 9, 9, 12}},
+          {"even", {0, 20, 40, 60}, {0, 24, 48, 72}},
           {"many",
            {0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, 36, 39, 42, 45, 110},
            {0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, 36, 39, 42, 45, 110}}};

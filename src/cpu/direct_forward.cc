@@ -39,12 +39,13 @@ class DirectForward {
           inner.for_each(shape_.key_panels, [&](std::size_t, std::size_t panel) {
             prepare_keys(b, h, panel, shared);
           });
-          // Few panels an item when there are few items, so that every thread has work.
+          // Few panels an item when there are few items, so that every thread has work. The last queries first: where
+          // causal they see most keys, and threads that end with short items end together.
           const std::size_t panels = std::clamp<std::size_t>(
               shape_.heads * shape_.query_panels / (2 * inner.size()), 1, kQueryPanels);
           const std::size_t items = divide_up(shape_.query_panels, panels);
           inner.for_each(shape_.heads * items, [&](std::size_t worker, std::size_t item) {
-            const std::size_t first = item % items * panels;
+            const std::size_t first = (items - 1 - item % items) * panels;
             attend(b, h, h * shape_.heads + item / items, first,
                    std::min(panels, shape_.query_panels - first), shared, workers[worker]);
           });
