@@ -58,28 +58,29 @@ class Extras {
 
   template <class Args>
   Plan plan(const Args& args, const Options& options) const {
-    const int threads = at::get_num_threads();
-    return ends_.empty() ? fastmax::plan(args, options, threads)
-                         : fastmax::plan(args, Sequences(ends_, ends_), options, threads);
+    return with_sequences([&](const auto&... sequences) {
+      return fastmax::plan(args, sequences..., options, at::get_num_threads());
+    });
   }
   template <class T>
   void run(const ForwardArgs<T>& args, const Options& options) const {
-    const Execution on = torch_ops::torch_execution();
-    if (ends_.empty())
-      forward(args, options, on);
-    else
-      forward(args, Sequences(ends_, ends_), options, on);
+    with_sequences([&](const auto&... sequences) {
+      return forward(args, sequences..., options, torch_ops::torch_execution());
+    });
   }
   template <class T>
   void run(const BackwardArgs<T>& args, const Options& options) const {
-    const Execution on = torch_ops::torch_execution();
-    if (ends_.empty())
-      backward(args, options, on);
-    else
-      backward(args, Sequences(ends_, ends_), options, on);
+    with_sequences([&](const auto&... sequences) {
+      backward(args, sequences..., options, torch_ops::torch_execution());
+    });
   }
 
  private:
+  /// call(Sequences) where they are packed, else call().
+  template <class Call>
+  auto with_sequences(const Call& call) const {
+    return ends_.empty() ? call() : call(Sequences(ends_, ends_));
+  }
   template <class T>
   BnView<const T> weights() const {
     if (!key_weight_.defined()) return {};

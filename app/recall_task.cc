@@ -9,16 +9,12 @@ namespace {
 
 class Recall : public Task {
  public:
-  explicit Recall(const Recipe& recipe)
-      : recipe_(recipe),
-        seed_(static_cast<std::uint64_t>(recipe.seed)),
-        batch_(recipe.train.batch),
-        options_(recall_options(recipe)) {}
+  explicit Recall(const Recipe& recipe) : recipe_(recipe), options_(recall_options(recipe)) {}
 
   Batch train_batch(std::int64_t step) override {
     recall::Options options = options_;
     options.length = training_length(recipe_, step);
-    const std::int64_t B = batch_ * options_.length / options.length;
+    const std::int64_t B = recipe_.train.batch * options_.length / options.length;
     return collect(options, Split::kTrain, step * B, (step + 1) * B);
   }
 
@@ -28,10 +24,10 @@ class Recall : public Task {
   }
 
   std::vector<Batch> evaluation(Split split, std::int64_t limit) const override {
-    const std::int64_t count = examples(split, limit);
+    const std::int64_t count = examples(split, limit), B = recipe_.train.batch;
     std::vector<Batch> batches;
-    for (std::int64_t first = 0; first < count; first += batch_) {
-      batches.push_back(collect(options_, split, first, std::min(first + batch_, count)));
+    for (std::int64_t first = 0; first < count; first += B) {
+      batches.push_back(collect(options_, split, first, std::min(first + B, count)));
     }
     return batches;
   }
@@ -39,7 +35,7 @@ class Recall : public Task {
   std::vector<std::pair<std::string, double>> baselines() const override {
     std::vector<recall::Sequence> test;
     for (std::int64_t i = 0; i < examples(Split::kTest, 0); ++i) {
-      test.push_back(recall::sequence(options_, Split::kTest, seed_, i));
+      test.push_back(recall::sequence(options_, Split::kTest, seed(), i));
     }
     return recall::baselines(options_, test);
   }
@@ -49,7 +45,7 @@ class Recall : public Task {
                 std::int64_t end) const {
     Batch batch{.B = end - first, .N = options.length};
     for (std::int64_t i = first; i < end; ++i) {
-      const recall::Sequence s = recall::sequence(options, split, seed_, i);
+      const recall::Sequence s = recall::sequence(options, split, seed(), i);
       batch.tokens.insert(batch.tokens.end(), s.tokens.begin(), s.tokens.end());
       batch.targets.insert(batch.targets.end(), s.targets.begin(), s.targets.end());
     }
@@ -57,9 +53,9 @@ class Recall : public Task {
     return batch;
   }
 
+  std::uint64_t seed() const { return static_cast<std::uint64_t>(recipe_.seed); }
+
   Recipe recipe_;
-  std::uint64_t seed_;
-  std::int64_t batch_;
   recall::Options options_;
 };
 

@@ -30,10 +30,12 @@ std::optional<Contradiction> contradicting_data(const Recipe& recipe) {
     if (const auto found = recall::contradiction(recall_options(recipe))) {
       return {{"data." + found->first, found->second}};
     }
-    recall::Options first = recall_options(recipe);
-    if (d.length_from > 0) first.length = d.length_from;
-    if (const auto found = recall::contradiction(first)) {
-      return {{"data.length_from", found->second}};
+    if (d.length_from > 0) {
+      recall::Options first = recall_options(recipe);
+      first.length = d.length_from;
+      if (const auto found = recall::contradiction(first)) {
+        return {{"data.length_from", found->second}};
+      }
     }
     if (!d.path.empty()) {
       return {

@@ -49,14 +49,15 @@ inline constexpr std::size_t kCacheLine = 64;  // bytes
 template <class Parts>
 bool parts_in_parallel(const Parts& parts, std::size_t threads) {
   const std::size_t count = parts.size();
-  if (threads == 1 || count >= 4 * threads) return true;
+  if (count == 0 || threads == 1 || count >= 4 * threads) return true;
   if (!cpu::groups_in_parallel(count, threads)) return false;
-  const auto shape = [&](std::size_t i) {
+  const auto lengths = [&](std::size_t i) {
     const auto one = parts.planned(i);
     return std::pair(one.q.N, one.k.N);
   };
+  const auto first = lengths(0);
   for (std::size_t i = 1; i < count; ++i)
-    if (shape(i) != shape(0)) return false;
+    if (lengths(i) != first) return false;
   return true;
 }
 
