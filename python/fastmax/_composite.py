@@ -264,9 +264,9 @@ def check(
             raise ValueError(fault)
         return
     need_one_place(q, k=k, v=v, key_weight=key_weight, initial_state=initial_state)
-    # Weights are judged by their values, which may be elsewhere, or of a transform.
-    seen = key_weight is not None and key_weight.is_cpu and not torch._C._are_functorch_transforms_active()
-    _plan(tokens, weight, state, options, key_weight if seen else None)
+    # Weights and states are judged by their values, which may be elsewhere, or of a transform.
+    seen = k.is_cpu and not torch._C._are_functorch_transforms_active()
+    _plan(tokens, weight, state, options, *((key_weight, initial_state) if seen else (None, None)))
 
 
 def _size(x: Tensor) -> _Size:
@@ -274,13 +274,19 @@ def _size(x: Tensor) -> _Size:
 
 
 def _plan(
-    tokens: tuple[_Size, ...], weight: _Size | None, state: _Size | None, options: dict[str, Any], key_weight: Tensor | None
+    tokens: tuple[_Size, ...],
+    weight: _Size | None,
+    state: _Size | None,
+    options: dict[str, Any],
+    key_weight: Tensor | None = None,
+    initial_state: Tensor | None = None,
 ) -> None:
-    """Asks for a plan of tensors of these sizes that have next to no memory."""
+    """Asks for a plan of tokens of these sizes, whose values it does not read: they have next to no memory."""
     qkv = [torch.empty_strided(shape, (0,) * (len(shape) - 1) + (1,), dtype=dtype) for shape, dtype in tokens]
     if weight is not None and key_weight is None:
         key_weight = torch.ones(weight[0], dtype=weight[1])
-    initial_state = None if state is None else torch.empty(state[0], dtype=state[1])
+    if state is not None and initial_state is None:
+        initial_state = torch.zeros(state[0], dtype=state[1])
     torch.ops.fastmax.plan(*qkv, key_weight, initial_state, **options)
 
 
@@ -289,7 +295,7 @@ def _fault(
 ) -> str | None:
     """The error's text; the compiler calls this as it traces."""
     try:
-        _plan(tokens, weight, state, dict(options), None)
+        _plan(tokens, weight, state, dict(options))
     except ValueError as wrong:
         return str(wrong)
     return None

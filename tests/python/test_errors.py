@@ -365,3 +365,18 @@ def test_denominators_near_zero_in_steps_queries_and_weights(device, monkeypatch
     ):
         assert call().isfinite().all()
     assert state.count == 2
+
+
+@pytest.mark.parametrize("device", ["cpu", "composite"])
+def test_states_whose_weights_add_up_to_too_much(device, monkeypatch):
+    """Their values count, and never what the memory that a plan is made with held before."""
+    if device == "composite":
+        monkeypatch.setattr("fastmax._call.is_transformed", lambda: True)
+    x = torch.randn(1, 1, 2, 16, generator=torch.Generator().manual_seed(0))
+    light, heavy = (FastmaxState(torch.full((1, 1, 17, 17), sums), D=16, p=1) for sums in (1.0, 3e38))
+    with pytest.raises(ValueError, match=r"denominators stay below 3.40282e\+38, got scale \S+ and denominators up to"):
+        heavy.query(x)
+    del heavy
+    assert light.query(x).isfinite().all()
+    torch.full((1, 1, 17, 17), 3e38)  # freed at once
+    assert torch.func.vmap(light.query)(x[None]).isfinite().all()
