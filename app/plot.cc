@@ -17,7 +17,7 @@ namespace {
 constexpr double kBandOpacity = 0.2;
 constexpr int kPanelWidth = 560, kPanelHeight = 400;
 constexpr std::size_t kMostMarkers = 40;  // a line with more points is drawn without them
-constexpr std::size_t kMostInCorner = 4;  // names in a legend that covers part of the panel
+constexpr std::size_t kMostWithin = 4;    // names in a legend that covers part of the panel
 constexpr std::size_t kMostTicks = 12;    // more lengths than this get gnuplot's own ticks
 
 bool drawable(const Plot& plot, double x, double y) {
@@ -42,13 +42,22 @@ std::string csv(const std::vector<Plot>& panels) {
                csv_field(plot.x_label) + "," + shortest(series.x[i]) + "," +
                csv_field(plot.y_label) + "," + shortest(series.y[i]);
         if (has_band(series))
-          out += "," + shortest(series.low[i]) + "," + shortest(series.high[i]);
+          out += text(",", shortest(series.low[i]), ",", shortest(series.high[i]));
         else if (bands)
           out += ",,";
         out += "\n";
       }
   return out;
 }
+
+/// From the smallest to the largest of what is drawn.
+struct Range {
+  double low = std::numeric_limits<double>::infinity(), high = -low;
+  void add(double x) {
+    low = std::min(low, x);
+    high = std::max(high, x);
+  }
+};
 
 /// Lengths double from point to point, so on a logarithmic axis each gets its own tick: 256, 1k,
 /// 64k, 1M.
@@ -64,36 +73,76 @@ std::string ticks(const Plot& plot) {
   return "set xtics (" + out + ")\n";
 }
 
-/// The legend stands where curves are not: in a corner, as costs rise from left to right and losses fall, or
-/// below the axes when it is long.
-const char* legend_place(const Plot& plot) {
-  if (plot.series.size() > kMostInCorner) return "set key below center reverse Left height 2\n";
-  int rising = 0;
-  for (const Series& series : plot.series)
-    if (!series.y.empty()) rising += series.y.back() >= series.y.front() ? 1 : -1;
-  return rising >= 0 ? "set key top left reverse Left height 0\n"
-                     : "set key top right noreverse Right height 0\n";
+/// The part of [0, 1] at which x stands between low and high.
+double place(double x, double low, double high, bool log) {
+  if (log) x = std::log(x), low = std::log(low), high = std::log(high);
+  return high > low ? (x - low) / (high - low) : 0.5;
+}
+
+/// Where a legend may stand, and which part of the panel it covers there.
+struct Place {
+  const char* words;  // gnuplot's
+  double left;
+  bool top;
+};
+constexpr double kLegendWidth = 0.45, kLegendLine = 0.08;
+constexpr Place kPlaces[] = {
+    {"top right noreverse Right", 1 - kLegendWidth, true},
+    {"bottom right noreverse Right", 1 - kLegendWidth, false},
+    {"top left reverse Left", 0, true},
+    {"bottom left reverse Left", 0, false},
+    {"top center reverse Left", 0.5 - kLegendWidth / 2, true},
+    {"bottom center reverse Left", 0.5 - kLegendWidth / 2, false},
+};
+
+/// The length of the curves that a legend would cover, in panels: by dots along each line that are in its box.
+double covered(const Plot& plot, const Range& xs, const Range& ys, const Place& legend) {
+  constexpr int kDots = 50;  // a line
+  const double height = kLegendLine * static_cast<double>(plot.series.size() + 1);
+  double length = 0;
+  for (const Series& series : plot.series) {
+    const auto at = [&](std::size_t i) {
+      return std::pair(place(series.x[i], xs.low, xs.high, plot.log_x),
+                       place(series.y[i], ys.low, ys.high, plot.log_y));
+    };
+    const auto drawn = [&](std::size_t i) { return drawable(plot, series.x[i], series.y[i]); };
+    for (std::size_t i = 1; i < series.x.size(); ++i) {
+      if (!drawn(i - 1) || !drawn(i)) continue;
+      const auto [x, y] = at(i - 1);
+      const auto [next_x, next_y] = at(i);
+      const double step = std::hypot(next_x - x, next_y - y) / kDots;
+      for (int dot = 0; dot < kDots; ++dot) {
+        const double part = (dot + 0.5) / kDots;
+        const double u = x + part * (next_x - x), v = y + part * (next_y - y);
+        if (u >= legend.left && u <= legend.left + kLegendWidth &&
+            (legend.top ? 1 - v : v) < height)
+          length += step;
+      }
+    }
+  }
+  return length;
+}
+
+/// The legend stands where it covers least of the curves, or below the axes when it is long.
+std::string legend_place(const Plot& plot, const Range& xs, const Range& ys) {
+  if (plot.series.size() > kMostWithin) return "set key below center reverse Left height 2\n";
+  const Place* best = std::ranges::min_element(
+      kPlaces, {}, [&](const Place& legend) { return covered(plot, xs, ys, legend); });
+  return text("set key ", best->words, " height 0\n");
 }
 
 /// A little room on both sides, or points at the ends lose half their marker and gnuplot the last tick.
-std::string x_range(const Plot& plot) {
-  double low = std::numeric_limits<double>::infinity(), high = -low;
-  for (const Series& series : plot.series) {
-    for (std::size_t i = 0; i < series.x.size(); ++i) {
-      if (!drawable(plot, series.x[i], series.y[i])) continue;
-      low = std::min(low, series.x[i]);
-      high = std::max(high, series.x[i]);
-    }
-  }
-  if (!(low < high)) return "set xrange [*:*]\n";
-  const double room = plot.log_x ? std::pow(high / low, 0.02) : 0.02 * (high - low);
-  return "set xrange [" + shortest(plot.log_x ? low / room : low - room) + ":" +
-         shortest(plot.log_x ? high * room : high + room) + "]\n";
+std::string x_range(const Plot& plot, const Range& xs) {
+  if (!(xs.low < xs.high)) return "set xrange [*:*]\n";
+  const double room = plot.log_x ? std::pow(xs.high / xs.low, 0.02) : 0.02 * (xs.high - xs.low);
+  return "set xrange [" + shortest(plot.log_x ? xs.low / room : xs.low - room) + ":" +
+         shortest(plot.log_x ? xs.high * room : xs.high + room) + "]\n";
 }
 
 std::string panel(const Plot& plot, std::size_t index, const std::vector<std::string>& names) {
   std::ostringstream out;
   std::string bands, curves;
+  Range xs, ys;
   for (std::size_t s = 0; s < plot.series.size(); ++s) {
     const Series& series = plot.series[s];
     const std::string block = "$p" + std::to_string(index) + "s" + std::to_string(s);
@@ -101,6 +150,8 @@ std::string panel(const Plot& plot, std::size_t index, const std::vector<std::st
     bool any = false;
     for (std::size_t i = 0; i < series.x.size(); ++i) {
       if (drawable(plot, series.x[i], series.y[i])) {
+        xs.add(series.x[i]);
+        ys.add(series.y[i]);
         out << shortest(series.x[i]) << " " << shortest(series.y[i]);
         if (has_band(series))
           out << " " << shortest(series.low[i]) << " " << shortest(series.high[i]);
@@ -127,7 +178,8 @@ std::string panel(const Plot& plot, std::size_t index, const std::vector<std::st
       << "\nset format y " << gnuplot_string(plot.y_format) << "\nunset logscale\n";
   if (plot.log_x) out << "set logscale x 2\n";
   if (plot.log_y) out << "set logscale y 10\n";
-  out << (plot.legend ? legend_place(plot) : "unset key\n") << ticks(plot) << x_range(plot);
+  out << (plot.legend ? legend_place(plot, xs, ys) : "unset key\n") << ticks(plot)
+      << x_range(plot, xs);
   // Nothing to draw is an empty frame that says so, not a failure.
   if (curves.empty())
     out << "unset logscale\nset xrange [0:1]\nset yrange [0:1]\nset label 1 'no data' at graph "

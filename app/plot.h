@@ -17,7 +17,7 @@ struct Series {
 };
 
 struct Plot {
-  std::string title, x_label, y_label;
+  std::string title = {}, x_label = {}, y_label = {};
   bool log_x = false, log_y = false;
   std::string y_format = "%g";  ///< gnuplot's: "%.0s %cB" prints 2000000 as "2 MB"
   bool legend = true;

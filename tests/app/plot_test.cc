@@ -114,6 +114,22 @@ TEST_F(PlotTest, GivesANameOneColourWhateverItsNote) {
   EXPECT_NE(commands.find("title 'softmax' with linespoints ls 1\n"), std::string::npos);
 }
 
+TEST_F(PlotTest, PutsTheLegendWhereCurvesAreNot) {
+  const auto legend = [](std::vector<double> x, std::vector<double> y, bool log = false) {
+    return line_drawing({{.title = "a", .log_x = log, .log_y = log, .series = {{"softmax", x, y}}}},
+                        1)
+        .commands;
+  };
+  EXPECT_NE(legend({0, 1}, {1, 0}).find("set key top right "), std::string::npos);
+  EXPECT_NE(legend({0, 1}, {0, 1}).find("set key bottom right "), std::string::npos);
+  EXPECT_NE(legend({0, 0.1, 1}, {0, 1, 1}).find("set key bottom right "), std::string::npos);
+  EXPECT_NE(legend({0, 0.9, 1}, {0, 0, 1}).find("set key top left "), std::string::npos);
+  // Along both axes' logarithms this one is straight, along its numbers it hugs the lower right.
+  EXPECT_NE(legend({1, 10, 100}, {1, 10, 100}, true).find("set key bottom right "),
+            std::string::npos);
+  EXPECT_NE(legend({0, 0, 1, 1}, {1, 0, 0, 1}).find("set key top center "), std::string::npos);
+}
+
 TEST_F(PlotTest, RefusesAnotherKindOfFile) {
   try {
     line_plot(plot_, file("a.pdf"));
