@@ -11,7 +11,6 @@
 namespace fastmax::app {
 namespace {
 
-constexpr double kEmbeddingSpread = 0.02;
 constexpr std::int64_t kHidden = 128;  // of the classifier
 // A scale moves by powers of two where a weight moves by hundredths.
 constexpr double kScaleRate = 10;
@@ -38,7 +37,7 @@ Model::Model(const ModelConfig& config, std::uint64_t seed) : config_(config), a
   };
   const auto embedding = [&](const std::string& name, std::int64_t rows) {
     if (config.authors_block) return uniform(name, {rows, config.dim}, xavier(rows, config.dim));
-    return add(name, at::empty({rows, config.dim}).normal_(0, kEmbeddingSpread, random));
+    return add(name, at::empty({rows, config.dim}).normal_(0, config.embedding_std, random));
   };
   const auto norm = [&](const std::string& name, at::Tensor& weight, at::Tensor& bias) {
     weight = add(name + ".weight", at::ones({config.dim}));
@@ -70,7 +69,7 @@ Model::Model(const ModelConfig& config, std::uint64_t seed) : config_(config), a
   }
   if (config.positions == "learned") position_ = embedding("position.weight", config.places());
   if (config.positions == "sinusoidal") {  // as large as learned ones are in the beginning
-    position_ = sinusoids(config.places(), config.dim, kEmbeddingSpread);
+    position_ = sinusoids(config.places(), config.dim, config.embedding_std);
   }
   for (std::int64_t i = 0; i < config.layers; ++i) {
     const std::string name = "layers." + std::to_string(i) + ".";
@@ -198,7 +197,10 @@ at::Tensor Model::forward(const at::Tensor& tokens, const at::Tensor& key_weight
       const auto ab = x.view({-1, 2, config_.dim}).unbind(1);
       x = at::cat({ab[0], ab[1], ab[0] * ab[1], ab[0] - ab[1]}, -1);
     }
-    if (hidden_weight_.defined()) x = at::relu(at::linear(x, hidden_weight_, hidden_bias_));
+    if (hidden_weight_.defined()) {
+      x = at::linear(x, hidden_weight_, hidden_bias_);
+      x = config_.gelu_classifier ? at::gelu(x) : at::relu(x);
+    }
   }
   return at::linear(x, head_weight_, head_bias_);
 }

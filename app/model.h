@@ -5,7 +5,8 @@
 //               x += dropout(W_o attention(W_qkv h));
 //               x += dropout(W_2 dropout(gelu(W_1 norm(x))))
 //   classifier:      W_c relu(W_h mean over real tokens of norm(x)),
-//                    of pairs with means a and b: W_c relu(W_h [a, b, a b, a - b])
+//                    of pairs with means a and b: W_c relu(W_h [a, b, a b, a - b]);
+//                    with gelu in place of relu where the recipe says so
 //   language model:  W_c norm(x_n)
 //
 // With a class token, x has a learnt row in front of the tokens, and the classifier is W_c norm(x_0), of pairs

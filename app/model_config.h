@@ -11,7 +11,8 @@ namespace fastmax::app {
 struct ModelConfig {
   std::string attention = "fastmax2";
   std::int64_t layers = 2, heads = 2, dim = 64, mlp = 128;
-  double dropout = 0;  ///< of what joins the residual stream
+  double dropout = 0;           ///< of what joins the residual stream
+  double embedding_std = 0.02;  ///< of tokens' and positions' embeddings in the beginning
   /// Of the score, of every attention but linear: "default", "1/sqrt(D)", "1/D" or a number.
   std::string scale = "default";
   std::string normalize =
@@ -26,9 +27,10 @@ struct ModelConfig {
   std::int64_t length = 1024;         ///< the longest sequence: size of the position table
   std::int64_t classes = 0;           ///< 0: a causal language model over the vocabulary
   bool pairs = false;                 ///< an answer is about two sequences that follow each other
-  bool pool_padded = false;    ///< the mean divides by `length`, as if padded (the paper's harness)
-  bool class_token = false;    ///< a learnt token in front is classified, in place of a mean
-  bool authors_block = false;  ///< the block of the paper's authors (model.h)
+  bool pool_padded = false;  ///< the mean divides by `length`, as if padded (the paper's harness)
+  bool class_token = false;  ///< a learnt token in front is classified, in place of a mean
+  bool gelu_classifier = false;  ///< its hidden units are gelu's, which cannot die, not relu's
+  bool authors_block = false;    ///< the block of the paper's authors (model.h)
 
   /// Tokens that attention sees of the longest sequence.
   std::int64_t places() const { return length + (class_token ? 1 : 0); }

@@ -18,6 +18,9 @@ struct Recipe {
     std::int64_t p = 0;  ///< only to be read: attention = "fastmax" and p = 3 become "fastmax3"
     std::int64_t layers = 2, heads = 2, dim = 64, mlp = 128;
     double dropout = 0;  ///< after the embedding, attention and MLP, and inside the MLP
+    /// Standard deviation of the embeddings of tokens and positions in the beginning. What attention and MLP add has about 1,
+    /// much of it the same for every token; beside it small embeddings are lost, and a classifier sees sequences that look alike.
+    double embedding_std = 0.02;
     /// Of the score: "default", "1/sqrt(D)", "1/D" or a number. By a word, Fastmax of odd order takes at most the scale up
     /// to which no weight can be negative.
     std::string scale = "default";
@@ -31,6 +34,9 @@ struct Recipe {
     /// Of classifiers: "tokens", the mean over real ones; "padded", their sum over data.length; or "class", a learnt token in
     /// front, which one layer classifies.
     std::string pool = "tokens";
+    /// Of classifiers that pool: "relu" or "gelu", the activation of the layer behind the mean. A mean of many tokens hardly
+    /// differs from sequence to sequence while nothing is learnt, and a unit of relu that stands at 0 for all of them stays there.
+    std::string classifier = "relu";
   } model;
 
   struct TrainKeys {

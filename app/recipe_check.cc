@@ -120,6 +120,11 @@ std::optional<Contradiction> contradiction(const Recipe& recipe) {
              "expected tokens or padded for a language model, which classifies no sequence, got "
              "\"class\""}};
   }
+  if (m.classifier == "gelu" && (m.pool == "class" || task_shape(recipe).classes == 0)) {
+    return {{"model.classifier",
+             "expected relu, or a classifier with another pool than class, which has the hidden "
+             "layer that this is about, got \"gelu\""}};
+  }
   if (m.attention == "informer" && task_shape(recipe).classes == 0) {
     return {{"model.attention",
              "expected another one for a language model, got \"informer\": which of its queries "

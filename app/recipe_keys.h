@@ -37,6 +37,7 @@ void for_each_key(R& r, Visit&& key) {
   key("model.dim", r.model.dim, size);
   key("model.mlp", r.model.mlp, size);
   key("model.dropout", r.model.dropout, Range{0, 0.99});
+  key("model.embedding_std", r.model.embedding_std, Range{0, 100});
   key("model.scale", r.model.scale, NumberOr{{"default", "1/sqrt(D)", "1/D"}});
   key("model.scale_learnable", r.model.scale_learnable, Flag{});
   key("model.normalize", r.model.normalize, OneOf{normalize_names()});
@@ -47,6 +48,7 @@ void for_each_key(R& r, Visit&& key) {
   key("model.positions", r.model.positions, OneOf{{"learned", "sinusoidal", "rotary", "none"}});
   key("model.block", r.model.block, OneOf{{"usual", "authors"}});
   key("model.pool", r.model.pool, OneOf{{"tokens", "padded", "class"}});
+  key("model.classifier", r.model.classifier, OneOf{{"relu", "gelu"}});
   key("train.steps", r.train.steps, count);
   key("train.batch", r.train.batch, Range{1, 1e6});
   key("train.learning_rate", r.train.learning_rate, Range{0, 1e3});

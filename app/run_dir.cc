@@ -81,6 +81,7 @@ ModelConfig model_config(const Recipe& recipe) {
           .dim = recipe.model.dim,
           .mlp = recipe.model.mlp,
           .dropout = recipe.model.dropout,
+          .embedding_std = recipe.model.embedding_std,
           .scale = recipe.model.scale,
           .normalize = recipe.model.normalize,
           .attention_dropout = recipe.model.attention_dropout,
@@ -95,6 +96,7 @@ ModelConfig model_config(const Recipe& recipe) {
           .pairs = shape.pairs,
           .pool_padded = recipe.model.pool == "padded",
           .class_token = recipe.model.pool == "class",
+          .gelu_classifier = recipe.model.classifier == "gelu",
           .authors_block = recipe.model.block == "authors"};
 }
 

@@ -28,7 +28,6 @@ from fastmax._errors import need, need_type
 from fastmax._files import save_tensors
 from fastmax._state import FastmaxState
 
-_EMBEDDING_SPREAD = 0.02
 _HIDDEN = 128  # of the classifier
 _WORDS = {
     "attention": ("softmax", "fastmax1", "fastmax2", "fastmax3", "fastmax4"),
@@ -37,6 +36,7 @@ _WORDS = {
     "block": ("usual", "authors"),
     "positions": ("learned", "sinusoidal", "rotary", "none"),
     "pool": ("tokens", "padded", "class"),
+    "classifier": ("relu", "gelu"),
 }
 
 
@@ -50,6 +50,7 @@ class Config:
     dim: int = 64
     mlp: int = 128
     dropout: float = 0.0  # of what joins the residual stream
+    embedding_std: float = 0.02  # of the embeddings of tokens and positions in the beginning
     scale: str = "default"  # "default", "1/sqrt(D)", "1/D" or a number
     scale_learnable: bool = False  # a factor per head on the scale
     normalize: str = "standardize"
@@ -59,6 +60,7 @@ class Config:
     positions: str = "learned"  # "learned", "sinusoidal", "rotary" or "none"
     block: str = "usual"  # or "authors": q, k, v without biases, an MLP that adds to the block's input, less dropout
     pool: str = "tokens"  # of a classifier: the mean over tokens; "padded": their sum over `length`; "class": a token of its own
+    classifier: str = "relu"  # or "gelu": what follows the hidden layer of a classifier that pools
     vocabulary: int = 256
     values: int = 0  # > 0: a token is so many numbers, such as the pixels of a patch, not an id
     length: int = 1024  # the longest sequence
@@ -76,6 +78,8 @@ class Config:
             need(0 <= getattr(self, name) < 1, f"{name} in [0, 1)", getattr(self, name))
         for name, allowed in _WORDS.items():
             need(getattr(self, name) in allowed, f"{name} one of {', '.join(allowed)}", repr(getattr(self, name)))
+        need_type("embedding_std", self.embedding_std, (float, int), "a number")
+        need(0 <= self.embedding_std <= 100, "embedding_std in [0, 100]", self.embedding_std)
         try:
             good = self.scale in ("default", "1/sqrt(D)", "1/D") or 0 < float(self.scale) < math.inf
         except (TypeError, ValueError):
@@ -261,12 +265,12 @@ class Transformer(nn.Module):
             self.token = nn.Linear(config.values, config.dim)
         else:
             self.token = nn.Embedding(config.vocabulary, config.dim)
-            nn.init.normal_(self.token.weight, std=_EMBEDDING_SPREAD)
+            nn.init.normal_(self.token.weight, std=config.embedding_std)
         if config.pool == "class":
             self.class_token = nn.Parameter(torch.randn(config.dim))
         if config.positions == "learned":
             self.position = nn.Embedding(config.places, config.dim)
-            nn.init.normal_(self.position.weight, std=_EMBEDDING_SPREAD)
+            nn.init.normal_(self.position.weight, std=config.embedding_std)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
         width = (4 if config.pairs else 1) * config.dim
@@ -294,7 +298,7 @@ class Transformer(nn.Module):
                 a, b = x.unflatten(0, (-1, 2)).unbind(1)
                 x = torch.cat([a, b, a * b, a - b], -1)
             if self.config.pool != "class":
-                x = F.relu(self.hidden(x))
+                x = (F.gelu if self.config.classifier == "gelu" else F.relu)(self.hidden(x))
         return self.head(x)
 
     def _pooled(self, x: Tensor, key_weight: Tensor | None) -> Tensor:
@@ -357,7 +361,7 @@ class Transformer(nn.Module):
         if self.config.positions == "learned":
             return x + self.position.weight[first:end]
         if self.config.positions == "sinusoidal":
-            return x + _sinusoids(first, end, self.config.dim, x)
+            return x + self.config.embedding_std * _sinusoids(first, end, self.config.dim, x)
         return x
 
     def save(self, path: str | os.PathLike) -> None:
@@ -410,7 +414,7 @@ def _angles(first: int, end: int, pairs: int, like: Tensor) -> Tensor:
 def _sinusoids(first: int, end: int, dim: int, like: Tensor) -> Tensor:
     a = _angles(first, end, (dim + 1) // 2, like)
     waves = torch.stack([a.sin(), a.cos()], -1).flatten(1)[:, :dim]
-    return (waves * (_EMBEDDING_SPREAD * math.sqrt(2))).to(like.dtype)
+    return (waves * math.sqrt(2)).to(like.dtype)
 
 
 def _turned(x: Tensor, first: int) -> Tensor:

@@ -88,6 +88,26 @@ TEST_F(Harness, TheMeanIsOverThePaddedLength) {
   EXPECT_TRUE(at::allclose(logits("padded") * 1.6, logits("tokens"), 1e-5, 1e-7));
 }
 
+TEST_F(Harness, TheClassifierIsReluOrGelu) {
+  const OneThread one_thread;
+  const c10::AutoGradMode no_gradient(false);
+  write_reviews("0123456789abc");
+  // Hidden units that stand at -1 and a head that adds up 128 of them: relu gives nothing, gelu -1 Phi(-1) of each.
+  const auto logit = [&](const std::string& classifier) {
+    const Recipe r = recipe("text", {"model.classifier=" + classifier});
+    const Model model(model_config(r), 1);
+    for (const auto& [name, weight] : model.parameters()) {
+      if (name == "hidden.weight" || name == "head.bias") weight.zero_();
+      if (name == "hidden.bias") weight.fill_(-1);
+      if (name == "head.weight") weight.fill_(1. / 128);
+    }
+    const Tensors t = to_tensors(load_task(r)->train_batch(0));
+    return model.forward(t.tokens, t.key_weight, false)[0][0].item<float>();
+  };
+  EXPECT_EQ(logit("relu"), 0);
+  EXPECT_NEAR(logit("gelu"), -0.1586553, 1e-6);
+}
+
 // torch.optim.lr_scheduler.OneCycleLR(max_lr=1, pct_start=warmup/steps, anneal_strategy="linear", total_steps=steps).
 TEST_F(Harness, TheScheduleIsOneCycle) {
   for (const std::int64_t warmup : {1000, 80, 800, 175, 312}) {

@@ -163,6 +163,20 @@ TEST(Model, WeightsFollowTheSeedAndNothingElse) {
   EXPECT_NEAR(a.parameters()[0].second.std().item<double>(), 0.02, 0.002);
 }
 
+TEST(Model, EmbeddingsBeginAsLargeAsAsked) {
+  ModelConfig config = classifier("fastmax2");
+  const Model small(config, 1);
+  config.embedding_std = 0.5;
+  const Model large(config, 1);
+  for (std::size_t i = 0; i < small.parameters().size(); ++i) {
+    const auto& [name, weight] = small.parameters()[i];
+    const bool embedding = name == "token.weight" || name == "position.weight";
+    EXPECT_TRUE(
+        at::allclose(large.parameters()[i].second, weight * (embedding ? 25 : 1), 1e-5, 1e-7))
+        << name;
+  }
+}
+
 // The forward of the paper's authors (their transformer/model.py), step by step and in double: 49 patches of 16 numbers and a
 // class token in front of them.
 TEST(Model, AuthorsModelIsItsDefinition) {

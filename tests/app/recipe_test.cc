@@ -179,6 +179,16 @@ TEST(Recipe, KeysOfTheHarnessAreChecked) {
   EXPECT_EQ(complaint("task = \"textfile\"\nmodel = {pool = \"class\"}\ndata = {path = \"x\"}\n"),
             "r.toml:2: model.pool: expected tokens or padded for a language model, which "
             "classifies no sequence, got \"class\"");
+  EXPECT_EQ(complaint(kSmall, {"model.embedding_std=-1"}),
+            "--set model.embedding_std=-1: model.embedding_std: expected a number from 0 to 100, "
+            "got -1");
+  EXPECT_EQ(complaint(kSmall, {"model.classifier=silu"}),
+            "--set model.classifier=silu: model.classifier: expected one of relu, gelu, got "
+            "\"silu\"");
+  EXPECT_EQ(complaint(kSmall, {"model.classifier=gelu"}), "nothing");
+  EXPECT_EQ(complaint(kSmall, {"model.pool=class", "model.classifier=gelu"}),
+            "--set model.classifier=gelu: model.classifier: expected relu, or a classifier with "
+            "another pool than class, which has the hidden layer that this is about, got \"gelu\"");
   EXPECT_EQ(complaint(kSmall, {"train.beta1_peak=1"}),
             "--set train.beta1_peak=1: train.beta1_peak: expected a number from 0 to 0.999999, "
             "got 1");

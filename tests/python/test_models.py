@@ -69,7 +69,7 @@ def check_logits(run: Path, model: Transformer, targets: Tensor, *inputs: Tensor
 
 KINDS = [
     {"convolution": 3, "scale": "1/sqrt(D)"},
-    {"attention": "softmax", "positions": "sinusoidal"},
+    {"attention": "softmax", "positions": "sinusoidal", "embedding_std": 0.3},
     {"attention": "fastmax1", "positions": "rotary", "scale_learnable": True},
     {"attention": "fastmax4", "positions": "none", "normalize": "l2", "scale": "0.5", "convolution": 2},
     {"block": "authors", "dropout": 0.2},
@@ -114,7 +114,7 @@ def small(task: str, out: Path, data: Path, *settings: str) -> dict:
     return program("train", recipe, "--out", out, *(word for key in keys for word in ("--set", key)))
 
 
-@pytest.mark.parametrize("model", [{"pool": "padded"}, {"pool": "class", "block": "authors"}], ids=str)
+@pytest.mark.parametrize("model", [{"pool": "padded", "classifier": "gelu"}, {"pool": "class", "block": "authors"}], ids=str)
 def test_a_classifier_of_patches(model, tmp_path):
     """MNIST's files with a few images: pixel j of image i is i + 3 j."""
     files = {}
