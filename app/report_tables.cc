@@ -1,6 +1,7 @@
 // Tables 1 and 2: accuracies, and what a training step costs, beside the paper's.
 #include <algorithm>
 
+#include "app/names.h"
 #include "app/report.h"
 #include "app/report_words.h"
 #include "app/statistics.h"
@@ -167,9 +168,21 @@ std::string speed_table(const Results& results, const std::string& prefix,
 }  // namespace
 
 void add_accuracy_tables(const Results& results, Publication& publication) {
-  const std::vector<std::string> ours = {"text-rate-4e-3", "mnist", "shakespeare",
-                                         "shakespeare-without-convolution"};
+  const std::vector<std::string> beginnings = {"text",
+                                               "text-gelu-0.2",
+                                               "text-rate-4e-3",
+                                               "text-rate-4e-3-gelu-0.2",
+                                               "retrieval",
+                                               "retrieval-relu-0.2",
+                                               "retrieval-gelu-0.2",
+                                               "pathfinder",
+                                               "pathfinder-relu-0.02",
+                                               "pathfinder-gelu-0.02"};
+  std::vector<std::pair<std::string, std::string>> by_beginning;
+  for (const std::string& folder : beginnings) by_beginning.push_back({folder, "`" + folder + "`"});
+  const std::vector<std::string> ours = {"mnist", "shakespeare", "shakespeare-without-convolution"};
   std::vector<std::string> all = paper_tasks();
+  for (const std::string& folder : beginnings) add_once(all, folder);
   all.insert(all.end(), ours.begin(), ours.end());
   publication.texts["table1.md"] =
       "# Table 1: accuracy\n\n"
@@ -178,11 +191,11 @@ void add_accuracy_tables(const Results& results, Publication& publication) {
       "paper's (" +
       results.paper().accuracy_source + ").\n\n" + paper_table(results) + "\n" +
       baselines(results, paper_tasks()) + bullets(results.paper().accuracy_notes) +
-      "\n## Text at two learning rates\n\nPercent right on the test part, by the names of the "
-      "runs, whose "
-      "settings are below.\n\n" +
-      settings_table(results, {{"text", "`text`"}, {"text-rate-4e-3", "`text-rate-4e-3`"}},
-                     percent_right) +
+      "\n## What a classifier begins with\n\nPercent right on the test part, by the names of the "
+      "runs, whose settings are below: embeddings of 0.02 and a classifier with units of relu, as "
+      "in "
+      "the Arena's code, larger embeddings or units of gelu.\n\n" +
+      settings_table(results, by_beginning, percent_right) +
       "\n## MNIST\n\nPercent right on the test part; the paper gives no number.\n\n" +
       settings_table(results, {{"mnist", "MNIST"}}, percent_right) + "\n" +
       baselines(results, {"mnist"}) +

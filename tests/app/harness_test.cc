@@ -29,10 +29,9 @@ class Harness : public testing::Test {
   // Ten reviews of each part and label, longer than what is read of them.
   void write_reviews(const std::string& review) {
     for (const std::string part : {"train", "test"}) {
-      for (const std::string label : {"neg/%_1.txt", "pos/%_9.txt"}) {
+      for (const auto& [label, rating] : {std::pair{"neg", 1}, {"pos", 9}}) {
         for (int i = 0; i < 10; ++i) {
-          std::string name = label;
-          name.replace(name.find('%'), 1, std::to_string(i));
+          const std::string name = text(label, "/", i, "_", rating, ".txt");
           const fs::path file = folder_ / "aclImdb" / part / name;
           fs::create_directories(file.parent_path());
           write_file(file, review);

@@ -251,8 +251,11 @@ TEST(Model, AuthorsMatricesBeginWithinTheirBounds) {
     EXPECT_LE(most, bound) << name;
     EXPECT_GT(most, 0.97 * bound) << name;
   }
-  for (const auto& [name, weight] : model.parameters())
-    if (name == "class_token") EXPECT_NEAR(weight.std().item<double>(), 1, 0.3);
+  for (const auto& [name, weight] : model.parameters()) {
+    if (name == "class_token") {
+      EXPECT_NEAR(weight.std().item<double>(), 1, 0.3);
+    }
+  }
 }
 
 TEST(Model, AuthorsDropOnlyWhatJoinsTheStream) {
