@@ -192,9 +192,11 @@ void add_accuracy_tables(const Results& results, Publication& publication) {
       results.paper().accuracy_source + ").\n\n" + paper_table(results) + "\n" +
       baselines(results, paper_tasks()) + bullets(results.paper().accuracy_notes) +
       "\n## What a classifier begins with\n\nPercent right on the test part, by the names of the "
-      "runs, whose settings are below: embeddings of 0.02 and a classifier with units of relu, as "
-      "in "
-      "the Arena's code, larger embeddings or units of gelu.\n\n" +
+      "runs, whose settings are below. The Arena's code has embeddings of 0.02 and a classifier "
+      "with "
+      "units of relu; so have the runs whose names say nothing else, but for `pathfinder`, which "
+      "has "
+      "0.2 and gelu.\n\n" +
       settings_table(results, by_beginning, percent_right) +
       "\n## MNIST\n\nPercent right on the test part; the paper gives no number.\n\n" +
       settings_table(results, {{"mnist", "MNIST"}}, percent_right) + "\n" +
