@@ -65,7 +65,7 @@ class Extras {
   template <class T>
   void run(const ForwardArgs<T>& args, const Options& options) const {
     with_sequences([&](const auto&... sequences) {
-      return forward(args, sequences..., options, torch_ops::torch_execution());
+      forward(args, sequences..., options, torch_ops::torch_execution());
     });
   }
   template <class T>

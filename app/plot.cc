@@ -57,6 +57,11 @@ struct Range {
     low = std::min(low, x);
     high = std::max(high, x);
   }
+  /// Where x stands, from 0 at low to 1 at high.
+  double part(double x, bool log) const {
+    if (!(low < high)) return 0.5;
+    return log ? std::log(x / low) / std::log(high / low) : (x - low) / (high - low);
+  }
 };
 
 /// Lengths double from point to point, so on a logarithmic axis each gets its own tick: 256, 1k,
@@ -73,20 +78,14 @@ std::string ticks(const Plot& plot) {
   return "set xtics (" + out + ")\n";
 }
 
-/// The part of [0, 1] at which x stands between low and high.
-double place(double x, double low, double high, bool log) {
-  if (log) x = std::log(x), low = std::log(low), high = std::log(high);
-  return high > low ? (x - low) / (high - low) : 0.5;
-}
-
 /// Where a legend may stand, and which part of the panel it covers there.
-struct Place {
+struct LegendPlace {
   const char* words;  // gnuplot's
   double left;
   bool top;
 };
 constexpr double kLegendWidth = 0.45, kLegendLine = 0.08;
-constexpr Place kPlaces[] = {
+constexpr LegendPlace kLegendPlaces[] = {
     {"top right noreverse Right", 1 - kLegendWidth, true},
     {"bottom right noreverse Right", 1 - kLegendWidth, false},
     {"top left reverse Left", 0, true},
@@ -96,14 +95,13 @@ constexpr Place kPlaces[] = {
 };
 
 /// The length of the curves that a legend would cover, in panels: by dots along each line that are in its box.
-double covered(const Plot& plot, const Range& xs, const Range& ys, const Place& legend) {
+double covered(const Plot& plot, const Range& xs, const Range& ys, const LegendPlace& legend) {
   constexpr int kDots = 50;  // a line
   const double height = kLegendLine * static_cast<double>(plot.series.size() + 1);
   double length = 0;
   for (const Series& series : plot.series) {
     const auto at = [&](std::size_t i) {
-      return std::pair(place(series.x[i], xs.low, xs.high, plot.log_x),
-                       place(series.y[i], ys.low, ys.high, plot.log_y));
+      return std::pair(xs.part(series.x[i], plot.log_x), ys.part(series.y[i], plot.log_y));
     };
     const auto drawn = [&](std::size_t i) { return drawable(plot, series.x[i], series.y[i]); };
     for (std::size_t i = 1; i < series.x.size(); ++i) {
@@ -126,8 +124,8 @@ double covered(const Plot& plot, const Range& xs, const Range& ys, const Place& 
 /// The legend stands where it covers least of the curves, or below the axes when it is long.
 std::string legend_place(const Plot& plot, const Range& xs, const Range& ys) {
   if (plot.series.size() > kMostWithin) return "set key below center reverse Left height 2\n";
-  const Place* best = std::ranges::min_element(
-      kPlaces, {}, [&](const Place& legend) { return covered(plot, xs, ys, legend); });
+  const LegendPlace* best = std::ranges::min_element(
+      kLegendPlaces, {}, [&](const LegendPlace& legend) { return covered(plot, xs, ys, legend); });
   return text("set key ", best->words, " height 0\n");
 }
 

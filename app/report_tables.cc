@@ -193,10 +193,8 @@ void add_accuracy_tables(const Results& results, Publication& publication) {
       baselines(results, paper_tasks()) + bullets(results.paper().accuracy_notes) +
       "\n## What a classifier begins with\n\nPercent right on the test part, by the names of the "
       "runs, whose settings are below. The Arena's code has embeddings of 0.02 and a classifier "
-      "with "
-      "units of relu; so have the runs whose names say nothing else, but for `pathfinder`, which "
-      "has "
-      "0.2 and gelu.\n\n" +
+      "with units of relu; so have the runs whose names say nothing else, but for `pathfinder`, "
+      "which has 0.2 and gelu.\n\n" +
       settings_table(results, by_beginning, percent_right) +
       "\n## MNIST\n\nPercent right on the test part; the paper gives no number.\n\n" +
       settings_table(results, {{"mnist", "MNIST"}}, percent_right) + "\n" +

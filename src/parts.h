@@ -49,7 +49,7 @@ inline constexpr std::size_t kCacheLine = 64;  // bytes
 template <class Parts>
 bool parts_in_parallel(const Parts& parts, std::size_t threads) {
   const std::size_t count = parts.size();
-  if (count == 0 || threads == 1 || count >= 4 * threads) return true;
+  if (count == 0 || cpu::are_many(count, threads)) return true;
   if (!cpu::groups_in_parallel(count, threads)) return false;
   const auto lengths = [&](std::size_t i) {
     const auto one = parts.planned(i);

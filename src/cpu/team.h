@@ -39,10 +39,15 @@ class Team {
   const ParallelRun* run_;
 };
 
+/// Are there so many groups that a thread each is best, be their number even or their sizes alike or not?
+inline bool are_many(std::size_t groups, std::size_t threads) {
+  return threads == 1 || groups >= 4 * threads;
+}
+
 /// Whole groups of heads a thread, or the threads together on one group after the other? Groups
 /// need no barrier, but an uneven number of them leaves threads idle.
 inline bool groups_in_parallel(std::size_t groups, std::size_t threads) {
-  return threads == 1 || groups % threads == 0 || groups >= 4 * threads;
+  return are_many(groups, threads) || groups % threads == 0;
 }
 
 }  // namespace fastmax::cpu

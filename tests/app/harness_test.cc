@@ -53,6 +53,16 @@ class Harness : public testing::Test {
     all.insert(all.end(), settings.begin(), settings.end());
     return parse_recipe("task = \"" + task + "\"\n", "r.toml", all);
   }
+  // Of the first reviews, by a model with a setting and with weights that `set` changed.
+  at::Tensor logits_of_reviews(const std::string& setting, auto set) {
+    const OneThread one_thread;
+    const c10::AutoGradMode no_gradient(false);
+    const Recipe r = recipe("text", {setting});
+    const Model model(model_config(r), 1);
+    for (const auto& [name, weight] : model.parameters()) set(name, weight);
+    const Tensors t = to_tensors(load_task(r)->train_batch(0));
+    return model.forward(t.tokens, t.key_weight, false);
+  }
   fs::path folder_;
 };
 
@@ -72,36 +82,26 @@ TEST_F(Harness, BytesAfterTheCutAreNotRead) {
 }
 
 TEST_F(Harness, TheMeanIsOverThePaddedLength) {
-  const OneThread one_thread;
-  const c10::AutoGradMode no_gradient(false);
   write_reviews("0123456789abc");
   const auto logits = [&](const std::string& pool) {
-    const Recipe r = recipe("text", {"model.pool=" + pool});
-    const Model model(model_config(r), 1);
-    for (const auto& [name, weight] : model.parameters())
+    return logits_of_reviews("model.pool=" + pool, [](const std::string& name, at::Tensor weight) {
       if (name == "hidden.bias" || name == "head.bias") weight.zero_();
-    const Tensors t = to_tensors(load_task(r)->train_batch(0));
-    return model.forward(t.tokens, t.key_weight, false);
+    });
   };
   // Without biases the classifier doubles with the mean: of 10 tokens, once over 10 and once over 16.
   EXPECT_TRUE(at::allclose(logits("padded") * 1.6, logits("tokens"), 1e-5, 1e-7));
 }
 
 TEST_F(Harness, TheClassifierIsReluOrGelu) {
-  const OneThread one_thread;
-  const c10::AutoGradMode no_gradient(false);
   write_reviews("0123456789abc");
   // Hidden units that stand at -1 and a head that adds up 128 of them: relu gives nothing, gelu -1 Phi(-1) of each.
   const auto logit = [&](const std::string& classifier) {
-    const Recipe r = recipe("text", {"model.classifier=" + classifier});
-    const Model model(model_config(r), 1);
-    for (const auto& [name, weight] : model.parameters()) {
+    const auto set = [](const std::string& name, at::Tensor weight) {
       if (name == "hidden.weight" || name == "head.bias") weight.zero_();
       if (name == "hidden.bias") weight.fill_(-1);
       if (name == "head.weight") weight.fill_(1. / 128);
-    }
-    const Tensors t = to_tensors(load_task(r)->train_batch(0));
-    return model.forward(t.tokens, t.key_weight, false)[0][0].item<float>();
+    };
+    return logits_of_reviews("model.classifier=" + classifier, set)[0][0].item<float>();
   };
   EXPECT_EQ(logit("relu"), 0);
   EXPECT_NEAR(logit("gelu"), -0.1586553, 1e-6);

@@ -124,8 +124,11 @@ TEST_F(PlotTest, PutsTheLegendWhereCurvesAreNot) {
   EXPECT_NE(legend({0, 1}, {0, 1}).find("set key bottom right "), std::string::npos);
   EXPECT_NE(legend({0, 0.1, 1}, {0, 1, 1}).find("set key bottom right "), std::string::npos);
   EXPECT_NE(legend({0, 0.9, 1}, {0, 0, 1}).find("set key top left "), std::string::npos);
-  // Along both axes' logarithms this one is straight, along its numbers it hugs the lower right.
   EXPECT_NE(legend({1, 10, 100}, {1, 10, 100}, true).find("set key bottom right "),
+            std::string::npos);
+  // A curve that hugs the bottom does so no longer where both axes are logarithmic.
+  EXPECT_NE(legend({1, 500, 1000}, {1, 50, 1000}).find("set key top left "), std::string::npos);
+  EXPECT_NE(legend({1, 500, 1000}, {1, 50, 1000}, true).find("set key bottom right "),
             std::string::npos);
   EXPECT_NE(legend({0, 0, 1, 1}, {1, 0, 0, 1}).find("set key top center "), std::string::npos);
 }
