@@ -266,6 +266,25 @@ TEST_P(EveryRival, DoesNotSeePaddingAndHasGradients) {
   }
 }
 
+// Some take a batch in slices: here two sequences and then one, or each by itself.
+TEST_P(EveryRival, GivesASequenceWhatItGivesItAlone) {
+  const std::int64_t B = 3, N = 400;
+  const auto random = [&] { return at::randn({B, kH, N, kD}); };
+  at::manual_seed(5);
+  const at::Tensor q = random(), k = random(), v = random();
+  at::Tensor weight = at::ones({B, N});
+  weight.select(0, 1).narrow(0, 300, 100).zero_();
+  const Rival rival = make_rival(GetParam(), kD, /*causal=*/false);
+  const at::Tensor o = rival(q, k, v, weight, 2);
+  for (std::int64_t b = 0; b < B; ++b) {
+    const auto of = [&](const at::Tensor& x) { return x.narrow(0, b, 1); };
+    const at::Tensor alone = rival(of(q), of(k), of(v), of(weight), 2);
+    const at::Tensor real = of(weight).view({1, 1, N, 1});
+    EXPECT_LT(((of(o) - alone) * real).abs().max().item<float>(), 1e-5) << b;
+  }
+  EXPECT_EQ(rival(q, k, v, {}, 2).sizes(), v.sizes());
+}
+
 TEST_P(EveryRival, IsTheLayersAttention) {
   const Inputs x = some(30, true);
   const ModelConfig config{.attention = GetParam(), .heads = kH, .dim = kH * kD, .classes = 2};
