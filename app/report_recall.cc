@@ -65,10 +65,10 @@ void add_recall(const Results& results, Publication& publication) {
   }
   if (!panels.empty()) publication.add("recall.svg", line_drawing(panels, 2));
   publication.texts["recall.md"] =
-      "# Recall\n\nSteps until 98 % of the answers on validation sequences are right, for each "
-      "seed; of a run that did not come to it, the accuracy of its best model. `mqar-P`: P pairs "
-      "of keys and values, then keys whose values are asked for. `needle-N`: one fact among N "
-      "tokens; "
+      "# Recall\n\n"
+      "Steps until 98 % of the answers on validation sequences are right, for each seed; of a run "
+      "that did not come to it, the accuracy of its best model. `mqar-P`: P pairs of keys and "
+      "values, then keys whose values are asked for. `needle-N`: one fact among N tokens; "
       "`-growing`: sequences of 256 tokens first, which double in even shares of the steps until "
       "they have N. The paper has no such task.\n\n" +
       table.markdown() + (panels.empty() ? "" : "\n![Accuracy by step](recall.svg)\n") +
