@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "app/product.h"
 #include "app/rivals.h"
 
 namespace fastmax::app {
@@ -13,17 +14,17 @@ at::Tensor kernel_attention(const at::Tensor& a, const at::Tensor& b, const at::
   if (key_weight.defined()) v1 = v1 * key_weight.view({B, 1, N, 1});
   at::Tensor sums;
   if (!causal) {
-    sums = at::matmul(a, at::matmul(b.transpose(2, 3), v1));
+    sums = product(a, product(b.transpose(2, 3), v1));
   } else {
     const std::int64_t C = std::min(chunk, N), chunks = (N + C - 1) / C;
     const auto split = [&](const at::Tensor& x, std::int64_t width) {
       return at::constant_pad_nd(x, {0, 0, 0, chunks * C - N}).view({B, H, chunks, C, width});
     };
     const at::Tensor ac = split(a, F), bc = split(b, F), vc = split(v1, E + 1);
-    const at::Tensor own = at::matmul(bc.transpose(3, 4), vc);
+    const at::Tensor own = product(bc.transpose(3, 4), vc);
     const at::Tensor before = at::cumsum(own, 2) - own;  // of the chunks in front
-    sums = (at::matmul(ac, before) + at::matmul(at::matmul(ac, bc.transpose(3, 4)).tril(), vc))
-               .view({B, H, chunks * C, E + 1})
+    sums = (product(ac, before) + product(product(ac, bc.transpose(3, 4)).tril(), vc))
+               .reshape({B, H, chunks * C, E + 1})
                .narrow(2, 0, N);
   }
   const at::Tensor denominator = sums.narrow(3, E, 1);

@@ -5,6 +5,7 @@
 #include <tuple>
 #include <vector>
 
+#include "app/product.h"
 #include "app/rivals.h"
 
 namespace fastmax::app {
@@ -13,8 +14,9 @@ namespace {
 // exp(w . x - |x|^2 / 2 - c): of two vectors, the products' mean over normal w is exp(x . y). Both c
 // cancel in attention; the query's is one a row, the key's one a head.
 at::Tensor positive_features(const at::Tensor& x, const at::Tensor& w, at::IntArrayRef together) {
-  const at::Tensor exponent = at::matmul(x, w.t()) - x.square().sum(-1, /*keepdim=*/true) / 2;
-  return (exponent - exponent.detach().amax(together, /*keepdim=*/true)).exp();
+  const at::Tensor each = w.t().expand({x.size(0), x.size(1), w.size(1), w.size(0)});
+  const at::Tensor exponent = product(x, each) - x.square().sum(-1, /*keepdim=*/true) / 2;
+  return (exponent - exponent.detach().amax(together, /*keepdim=*/true)).exp_();
 }
 
 }  // namespace

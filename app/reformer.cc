@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "app/product.h"
 #include "app/rivals.h"
 
 namespace fastmax::app {
@@ -82,14 +83,15 @@ at::Tensor reformer_attention(const at::Tensor& q_given, const at::Tensor& v_giv
   if (options.causal) allowed.logical_and_(j <= i);
   // A key that `count` rounds find counts once in all.
   at::Tensor bias = count.clamp_min_(1).to(q.scalar_type()).log_().neg_();
-  bias.masked_fill_(i == j, kSelf).masked_fill_(allowed.logical_not_(), kNever);
+  bias.diagonal(m, 4, 5).fill_(kSelf);  // a chunk's own tokens come after those of the chunk before
+  bias.masked_fill_(allowed.logical_not_(), kNever);
 
-  const at::Tensor s = at::matmul(sorted(q / std::sqrt(static_cast<double>(D)), D),
-                                  with_previous(sorted(k, D)).transpose(4, 5)) +
+  const at::Tensor s = product(sorted(q / std::sqrt(static_cast<double>(D)), D),
+                               with_previous(sorted(k, D)).transpose(4, 5)) +
                        bias;
   const at::Tensor largest = s.detach().amax({-1}, /*keepdim=*/true);
-  const at::Tensor weight = (s - largest).exp(), total = weight.sum({-1}, /*keepdim=*/true);
-  const at::Tensor o = at::matmul(weight, with_previous(sorted(v, E))) / total;
+  const at::Tensor weight = (s - largest).exp_(), total = weight.sum({-1}, /*keepdim=*/true);
+  const at::Tensor o = product(weight, with_previous(sorted(v, E))) / total;
 
   const auto unsorted = [&](const at::Tensor& x, std::int64_t width) {
     const auto rows = place.unsqueeze(-1).expand({B, H, R, all, width});
