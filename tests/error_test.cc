@@ -1,10 +1,9 @@
-// Every bad input of the core: one Error that names the argument, before anything is written.
+// Every bad input of the core, of states in state_error_test.cc: one Error that names the argument, before anything is written.
 #include "fastmax/error.h"
 
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -12,78 +11,13 @@
 #include <vector>
 
 #include "fastmax/fastmax.h"
-#include "fastmax/state.h"
 #include "tests/problem.h"
+#include "tests/rejects.h"
 #include "tests/support.h"
 
 namespace fastmax {
 namespace {
 using namespace testing_support;
-using testing::AssertionFailure;
-using testing::AssertionResult;
-using testing::AssertionSuccess;
-
-constexpr Case kValid{
-    .B = 2, .H = 4, .Hkv = 2, .N = 3, .M = 5, .D = 4, .E = 6, .weights = Weights::kFractional};
-
-/// The call throws "fastmax: need <rule about `name`>, got <value>".
-template <class Call>
-AssertionResult rejects(const std::string& name, Call call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    const std::string what = e.what();
-    if (what.rfind("fastmax: need ", 0) != 0)
-      return AssertionFailure() << "does not say the rule: " << what;
-    if (what.find(", got ") == std::string::npos)
-      return AssertionFailure() << "does not say the value: " << what;
-    if (what.find(name) == std::string::npos)
-      return AssertionFailure() << "does not name " << name << ": " << what;
-    if (what.find('\n') != std::string::npos)
-      return AssertionFailure() << "is not one line: " << what;
-    return AssertionSuccess();
-  }
-  return AssertionFailure() << "no Error about " << name;
-}
-
-struct Inputs {
-  Problem<float> problem{kValid};
-  Outputs<float> out = problem.outputs();
-  Gradients<float> gradients = problem.gradients();
-  Options options = problem.options();
-  ForwardArgs<float> forward_args = problem.args(out);
-  BackwardArgs<float> backward_args = problem.args(out, gradients);
-
-  bool nothing_written() const {
-    return out.o.all_nan() && out.g.all_nan() && gradients.dq.all_nan() && gradients.dk.all_nan() &&
-           gradients.dv.all_nan();
-  }
-};
-
-/// spoil(args, options, inputs) breaks a valid forward call; plan refuses it too.
-template <class Spoil>
-void forward_rejects(const std::string& name, Spoil spoil) {
-  SCOPED_TRACE("forward, " + name);
-  Inputs in;
-  spoil(in.forward_args, in.options, in);
-  EXPECT_TRUE(rejects(name, [&] { forward(in.forward_args, in.options); }));
-  EXPECT_TRUE(rejects(name, [&] { plan(in.forward_args, in.options); }));
-  EXPECT_TRUE(in.nothing_written());
-}
-template <class Spoil>
-void backward_rejects(const std::string& name, Spoil spoil) {
-  SCOPED_TRACE("backward, " + name);
-  Inputs in;
-  spoil(in.backward_args, in.options, in);
-  EXPECT_TRUE(rejects(name, [&] { backward(in.backward_args, in.options); }));
-  EXPECT_TRUE(rejects(name, [&] { plan(in.backward_args, in.options); }));
-  EXPECT_TRUE(in.nothing_written());
-}
-template <class Spoil>
-void both_reject(const std::string& name, Spoil spoil) {
-  forward_rejects(name, spoil);
-  backward_rejects(name, spoil);
-}
 
 TEST(Errors, TheValidCallIsValid) {
   Inputs in;
@@ -250,131 +184,6 @@ TEST(Errors, Dropout) {
       o.dropout = {.rate = 0.1, .mode = mode};
       o.form = Form::kDirect;
     });
-}
-
-/// What is wrong with a state, as itself and with the options of its call.
-TEST(Errors, States) {
-  const auto reject = [](const std::string& name, auto spoil) {
-    std::vector<float> memory(4 * 15 * 7);
-    const StateView<float> good{memory.data(), 2, 2, 15, 6};
-    forward_rejects(name, [&](auto& a, Options& o, Inputs&) {
-      a.initial_state = good;
-      spoil(a.initial_state, o);
-    });
-    forward_rejects(name, [&](auto& a, Options& o, Inputs&) {
-      a.final_state = good;
-      spoil(a.final_state, o);
-    });
-    backward_rejects(name, [&](auto& a, Options& o, Inputs&) {
-      a.d_final_state = good;
-      spoil(a.d_final_state, o);
-    });
-    backward_rejects(name, [&](auto& a, Options& o, Inputs&) {
-      a.d_initial_state = good;
-      spoil(a.d_initial_state, o);
-    });
-  };
-  reject("state.B", [](auto& s, Options&) { s.B = 1; });
-  reject("state.H", [](auto& s, Options&) { s.H = 4; });
-  reject("state.F", [](auto& s, Options&) { s.F = 10; });
-  reject("state.F", [](auto&, Options& o) { o.p = 3; });  // a state of another order
-  reject("state.E", [](auto& s, Options&) { s.E = 5; });
-  reject("kDirect with a state", [](auto&, Options& o) { o.form = Form::kDirect; });
-  reject("kMaxNorm with a state", [](auto&, Options& o) { o.normalize = Normalize::kMaxNorm; });
-  reject("dropout of features", [](auto&, Options& o) { o.dropout.rate = 0.1; });
-  reject("coefficients other than 0", [](auto&, Options& o) {
-    o.coefficients = {{1, 0, 1, 0, 0}};
-  });
-}
-
-TEST(Errors, StatesOverOthersMemory) {
-  forward_rejects("final_state", [](auto& a, Options&, Inputs& in) {
-    in.problem.v.data.resize(4 * 15 * 7);
-    a.v.data = in.problem.v.data.data();
-    a.final_state = {in.problem.v.data.data(), 2, 2, 15, 6};
-  });
-  // A state may change in place, but no other output is a state's memory, and no state a part of another.
-  std::vector<float> memory(5 * 15 * 7);
-  const StateView<float> state{memory.data(), 2, 2, 15, 6}, next{memory.data() + 7, 2, 2, 15, 6};
-  forward_rejects("o apart from initial_state", [&](auto& a, Options&, Inputs& in) {
-    in.out.o.data.resize(4 * 15 * 7, in.out.o.data[0]);
-    a.o.data = in.out.o.data.data();
-    a.initial_state = {in.out.o.data.data(), 2, 2, 15, 6};
-  });
-  forward_rejects("final_state apart from initial_state", [&](auto& a, Options&, Inputs&) {
-    a.initial_state = state;
-    a.final_state = next;
-  });
-  backward_rejects("d_initial_state apart from d_final_state", [&](auto& a, Options&, Inputs&) {
-    a.d_final_state = state;
-    a.d_initial_state = next;
-  });
-  backward_rejects("dq apart from d_final_state", [&](auto& a, Options&, Inputs& in) {
-    in.gradients.dq.data.resize(4 * 15 * 7, in.gradients.dq.data[0]);
-    a.dq.data = in.gradients.dq.data.data();
-    a.d_final_state = {in.gradients.dq.data.data(), 2, 2, 15, 6};
-  });
-}
-
-TEST(Errors, StateValues) {
-  const Options options;
-  EXPECT_TRUE(rejects("B and Hkv", [&] { State<float>(-1, 1, 4, 4, options); }));
-  EXPECT_TRUE(rejects("D", [&] { State<float>(1, 1, 0, 4, options); }));
-  EXPECT_TRUE(rejects("E", [&] { State<float>(1, 1, 4, 0, options); }));
-  EXPECT_TRUE(rejects("fits memory", [&] { State<float>(1 << 30, 1 << 30, 64, 64, options); }));
-  EXPECT_TRUE(rejects("p in 1..4", [&] { State<float>(1, 1, 4, 4, {.p = 5}); }));
-  EXPECT_TRUE(
-      rejects("kMaxNorm", [&] { State<float>(1, 1, 4, 4, {.normalize = Normalize::kMaxNorm}); }));
-  EXPECT_TRUE(rejects("dropout", [&] { State<float>(1, 1, 4, 4, {.dropout = {.rate = 0.1}}); }));
-  EXPECT_TRUE(rejects("scale", [&] { State<float>(1, 1, 4, 4, {.scale = -1}); }));
-  EXPECT_TRUE(rejects("float's range", [&] { State<float>(1, 1, 4, 4, {.scale = 1e39}); }));
-  EXPECT_NO_THROW(State<double>(1, 1, 4, 4, {.scale = 1e39}));
-  EXPECT_TRUE(rejects("explicit scale",
-                      [&] { State<float>(1, 1, 4, 4, {.p = 1, .normalize = Normalize::kNone}); }));
-  EXPECT_TRUE(rejects("coefficients other than 0", [&] {
-    State<float>(1, 1, 4, 4, {.coefficients = {{1, 0, 1}}});
-  }));
-  EXPECT_TRUE(rejects("coefficients[0]", [&] {
-    State<float>(1, 1, 4, 4, {.coefficients = {{-1, 1, 1}}});
-  }));
-  EXPECT_TRUE(rejects("chunk", [&] { State<float>(1, 1, 4, 4, {.chunk = 5}); }));
-  EXPECT_TRUE(
-      rejects("C(D + p, p)", [&] { State<float>(1, 1, std::int64_t{1} << 60, 4, {.p = 4}); }));
-  State<float> state(1, 1, 4, 4, options);
-  const auto add = [&](const State<float>& other) { return [&] { state += other; }; };
-  EXPECT_TRUE(rejects("one size", add(State<float>(1, 2, 4, 4, options))));
-  EXPECT_TRUE(rejects("one size", add(State<float>(1, 1, 5, 4, options))));
-  EXPECT_TRUE(
-      rejects("one scale to add, got 1 and 0.5", add(State<float>(1, 1, 4, 4, {.scale = 0.5}))));
-  EXPECT_TRUE(rejects("one normalisation to add, got standardize and l2",
-                      add(State<float>(1, 1, 4, 4, {.normalize = Normalize::kL2}))));
-  EXPECT_TRUE(rejects("coefficients to add, got 1 / l! and 1 0.5 0.1",
-                      add(State<float>(1, 1, 4, 4, {.coefficients = {{1, 0.5, 0.1}}}))));
-  EXPECT_TRUE(rejects("one order to add, got 2 and 1", add(State<float>(1, 1, 4, 4, {.p = 1}))));
-  EXPECT_TRUE(rejects("one size", [&] {
-    State<float> other(1, 1, 4, 4, {.p = 1});
-    State<float> larger(1, 1, 4, 5, {.p = 1});
-    other += larger;
-  }));
-}
-
-TEST(Errors, Steps) {
-  std::vector<float> state(15 * 7), token(6), more(12);
-  const auto one = [&](std::int64_t D) { return contiguous<const float>(more.data(), 1, 1, 1, D); };
-  StepArgs<float> args{.q = one(4),
-                       .k = one(4),
-                       .v = one(6),
-                       .state = {state.data(), 1, 1, 15, 6},
-                       .o = contiguous(token.data(), 1, 1, 1, 6)};
-  EXPECT_NO_THROW(step(args));
-  EXPECT_TRUE(rejects("dropout", [&] { step(args, {.dropout = {.rate = 0.1}}); }));
-  EXPECT_TRUE(rejects("state.F", [&] { step(args, {.p = 1}); }));
-  StepArgs<float> two = args;
-  two.k.N = two.v.N = 2;
-  EXPECT_TRUE(rejects("one token", [&] { step(two); }));
-  StepArgs<float> none = args;
-  none.state.data = nullptr;
-  EXPECT_TRUE(rejects("a state", [&] { step(none); }));
 }
 
 struct PackedInputs {
