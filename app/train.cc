@@ -223,7 +223,10 @@ class Run {
                                      {"version", version()},
                                      {"commit", commit()}};
     for (const auto& [name, accuracy] : task_.baselines()) result["baselines"][name] = accuracy;
-    if (!task_.data_name().empty()) result["data"] = task_.data_name();
+    if (!task_.data_name().empty()) {  // a set of the same name may be larger: results depend on it
+      result["data"] = task_.data_name();
+      result["train_examples"] = task_.examples(Split::kTrain, 0);
+    }
     write_file(dir_.result(), result.dump(2) + "\n");
     return result;
   }

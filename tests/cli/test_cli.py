@@ -400,6 +400,7 @@ def test_another_set_of_papers_is_named_in_all_that_is_said_of_it(tmp_path):
     assert document("eval", folder)["data"] == "AAN-proxy"
     assert "AAN-proxy" in run("eval", folder).stdout
     assert "AAN-proxy" in run("train", recipe, "--out", tmp_path / "run").stdout
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["train_examples"] == 8
     run("plot", folder, "--out", tmp_path / "loss.svg")
     assert "retrieval (AAN-proxy): training" in (tmp_path / "loss.svg").read_text()
 
