@@ -63,8 +63,8 @@ void add_dropout_figure(const Results& results, Publication& publication) {
   publication.texts["figure2.md"] =
       page("Figure 2: dropout", losses.empty() ? "" : "figure2.svg",
            "Validation loss against the rate. `standard` drops features, `quadratic` features of "
-           "degree 2, `token` whole queries and keys, all "
-           "in the numerator only (docs/math.md); softmax drops its weights. The paper gives "
+           "degree 2, both in the numerator only, `token` whole queries and keys, in numerator and "
+           "denominator alike (docs/math.md); softmax drops its weights. The paper gives "
            "neither task nor sizes of its figure; the "
            "dropout of the rest of the model is off here. A point is one run, or the mean of "
            "several seeds: differences of a "

@@ -20,17 +20,16 @@ std::int64_t steps_to_learn(const FinishedRun& run) {
   return 0;
 }
 
-/// "300, 400, 300" over seeds; a run that did not learn it shows the accuracy of its best model.
+/// "300, 400 (97.4 %), no (87.4 %)" over seeds: the accuracy of a best model that has less on more sequences.
 std::string learnt_cell(const std::vector<FinishedRun>& runs) {
   if (runs.empty()) return kNotRun;
   std::string cell;
   for (const FinishedRun& run : runs) {
     const std::int64_t steps = steps_to_learn(run);
+    const double accuracy = run.result["val"]["accuracy"];
     cell += cell.empty() ? "" : ", ";
-    cell += steps > 0
-                ? std::to_string(steps)
-                : "no (" + formatted("%.1f %%", 100 * run.result["val"]["accuracy"].get<double>()) +
-                      ")";
+    cell += steps > 0 ? std::to_string(steps) : "no";
+    if (accuracy < kLearnt) cell += formatted(" (%.1f %%)", 100 * accuracy);
   }
   return cell;
 }
@@ -66,8 +65,9 @@ void add_recall(const Results& results, Publication& publication) {
   if (!panels.empty()) publication.add("recall.svg", line_drawing(panels, 2));
   publication.texts["recall.md"] =
       "# Recall\n\n"
-      "Steps until 98 % of the answers on validation sequences are right, for each seed; of a run "
-      "that did not come to it, the accuracy of its best model. `mqar-P`: P pairs of keys and "
+      "Steps, for each seed, until 98 % of the answers are right on the validation sequences that "
+      "are looked at while training, 200, of `needle-4k` 64; in parentheses what the best model "
+      "has on about 1,000 of them, where that is less. `mqar-P`: P pairs of keys and "
       "values, then keys whose values are asked for. `needle-N`: one fact among N tokens; "
       "`-growing`: sequences of 256 tokens first, which double in even shares of the steps until "
       "they have N. The paper has no such task.\n\n" +

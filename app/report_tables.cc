@@ -172,6 +172,8 @@ void add_accuracy_tables(const Results& results, Publication& publication) {
                                                "text-gelu-0.2",
                                                "text-rate-4e-3",
                                                "text-rate-4e-3-gelu-0.2",
+                                               "text-paper-relu-0.02",
+                                               "text-paper",
                                                "retrieval",
                                                "retrieval-relu-0.2",
                                                "retrieval-gelu-0.2",
@@ -180,7 +182,8 @@ void add_accuracy_tables(const Results& results, Publication& publication) {
                                                "pathfinder-gelu-0.02"};
   std::vector<std::pair<std::string, std::string>> by_beginning;
   for (const std::string& folder : beginnings) by_beginning.push_back({folder, "`" + folder + "`"});
-  const std::vector<std::string> ours = {"mnist", "shakespeare", "shakespeare-without-convolution"};
+  const std::vector<std::string> ours = {"mnist", "shakespeare", "shakespeare-without-convolution",
+                                         "shakespeare-rotary"};
   std::vector<std::string> all = paper_tasks();
   for (const std::string& folder : beginnings) add_once(all, folder);
   all.insert(all.end(), ours.begin(), ours.end());
@@ -193,8 +196,8 @@ void add_accuracy_tables(const Results& results, Publication& publication) {
       baselines(results, paper_tasks()) + bullets(results.paper().accuracy_notes) +
       "\n## What a classifier begins with\n\nPercent right on the test part, by the names of the "
       "runs, whose settings are below. The Arena's code has embeddings of 0.02 and a classifier "
-      "with units of relu; so have the runs whose names say nothing else, but for `pathfinder`, "
-      "which has 0.2 and gelu.\n\n" +
+      "with units of relu; so have the runs whose names say nothing else, but for `text-paper` and "
+      "`pathfinder`, which have 0.2 and gelu.\n\n" +
       settings_table(results, by_beginning, percent_right) +
       "\n## MNIST\n\nPercent right on the test part; the paper gives no number.\n\n" +
       settings_table(results, {{"mnist", "MNIST"}}, percent_right) + "\n" +
@@ -203,7 +206,8 @@ void add_accuracy_tables(const Results& results, Publication& publication) {
       "gives no number.\n\n" +
       settings_table(results,
                      {{"shakespeare", "with the convolution: bits a byte"},
-                      {"shakespeare-without-convolution", "without: bits a byte"}},
+                      {"shakespeare-without-convolution", "without: bits a byte"},
+                      {"shakespeare-rotary", "without, rotary positions: bits a byte"}},
                      bits_a_byte) +
       "\n## How\n\n" + how_run(results, all);
 }
