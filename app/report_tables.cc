@@ -175,7 +175,7 @@ void add_accuracy_tables(const Results& results, Publication& publication) {
                                                "text-paper-relu-0.02",
                                                "text-paper",
                                                "retrieval",
-                                               "retrieval-relu-0.2",
+                                               "retrieval-relu-0.02",
                                                "retrieval-gelu-0.2",
                                                "pathfinder",
                                                "pathfinder-relu-0.02",
@@ -197,7 +197,7 @@ void add_accuracy_tables(const Results& results, Publication& publication) {
       "\n## What a classifier begins with\n\nPercent right on the test part, by the names of the "
       "runs, whose settings are below. The Arena's code has embeddings of 0.02 and a classifier "
       "with units of relu; so have the runs whose names say nothing else, but for `text-paper` and "
-      "`pathfinder`, which have 0.2 and gelu.\n\n" +
+      "`pathfinder`, which have 0.2 and gelu, and `retrieval`, which has 0.2.\n\n" +
       settings_table(results, by_beginning, percent_right) +
       "\n## MNIST\n\nPercent right on the test part; the paper gives no number.\n\n" +
       settings_table(results, {{"mnist", "MNIST"}}, percent_right) + "\n" +
