@@ -91,7 +91,10 @@ at::Tensor Attention::operator()(const Heads& heads, const at::Tensor& key_weigh
     if (dropout > 0) options.seed = draw_seed();
     std::optional<at::Tensor> weight;
     if (key_weight.defined()) weight = key_weight;
-    o = torch_ops::attention(q, k, v, weight, options);
+    // The largest norm is over queries too, and those of padding are zero as well then.
+    const bool by_largest = options.normalize == "max_norm" && key_weight.defined();
+    o = torch_ops::attention(by_largest ? q * key_weight.view({B, 1, N, 1}) : q, k, v, weight,
+                             options);
   }
   return o.transpose(1, 2).reshape({B, N, H_ * D_});
 }

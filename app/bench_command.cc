@@ -97,6 +97,7 @@ BenchOptions validated(const Arguments& a) {
 void run(const Arguments& arguments) {
   const BenchOptions options = validated(arguments);
   BenchReport report;
+  int signal = 0;
   {
     const StopRequest stoppable;
     std::optional<Progress> bar;
@@ -107,6 +108,7 @@ void run(const Arguments& arguments) {
           bar->update(done, shape, true);
         },
         [] { return StopRequest::pending() != 0; });
+    signal = StopRequest::pending();
   }
   const nlohmann::ordered_json result = document(report);
   if (!arguments.out.empty()) write_file(arguments.out, result.dump(2) + "\n");
@@ -116,7 +118,7 @@ void run(const Arguments& arguments) {
     print(result);
   if (!arguments.plot.empty()) line_plot(plots_of(result["rows"]), 2, arguments.plot);
   if (report.interrupted)
-    throw Interrupted(SIGINT, text("stopped after ", report.rows.size(), " measurements",
+    throw Interrupted(signal, text("stopped after ", report.rows.size(), " measurements",
                                    arguments.out.empty() ? "" : ", which are in " + arguments.out));
   if (report.wrong)
     throw WorkError(
@@ -129,6 +131,7 @@ void run_suite(const Arguments& arguments) {
     throw UsageError(text("--suite: expected cpu, got '", arguments.suite, "'"));
   require_folder_of("--out", arguments.out);
   SuiteReport report;
+  int signal = 0;
   {
     const StopRequest stoppable;
     std::optional<Progress> bar;
@@ -139,6 +142,7 @@ void run_suite(const Arguments& arguments) {
           bar->update(done, figure, true);
         },
         [] { return StopRequest::pending() != 0; });
+    signal = StopRequest::pending();
   }
   const nlohmann::ordered_json result = document(report);
   if (!arguments.out.empty()) write_file(arguments.out, result.dump(2) + "\n");
@@ -147,7 +151,7 @@ void run_suite(const Arguments& arguments) {
   else
     print(report);
   if (report.interrupted)
-    throw Interrupted(SIGINT, text("stopped after ", report.rows.size(), " figures"));
+    throw Interrupted(signal, text("stopped after ", report.rows.size(), " figures"));
   for (const SuiteRow& row : report.rows)
     if (row.wrong) throw WorkError(row.not_run);
 }

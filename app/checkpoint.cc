@@ -21,6 +21,7 @@ nlohmann::json to_json(const TrainState& s) {
   return {{"step", s.step},
           {"reported", s.reported},
           {"seconds", s.seconds},
+          {"peak_memory_bytes", s.peak_memory_bytes},
           {"best", {{"step", s.best.step}, {"loss", s.best.loss}, {"accuracy", s.best.accuracy}}},
           {"window",
            {{"steps", s.window.steps},
@@ -34,6 +35,7 @@ TrainState from_json(const nlohmann::json& json) {
   s.step = json.at("step");
   s.reported = json.at("reported");
   s.seconds = json.at("seconds");
+  s.peak_memory_bytes = json.value("peak_memory_bytes", 0);
   const auto& best = json.at("best");
   s.best = {best.at("step"), best.at("loss"), best.at("accuracy")};
   const auto& window = json.at("window");

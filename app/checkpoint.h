@@ -17,6 +17,7 @@ struct TrainState {
   std::int64_t step = 0;      ///< optimiser steps done
   std::int64_t reported = 0;  ///< the last step that has its line in metrics.jsonl
   double seconds = 0;         ///< spent in training steps
+  std::int64_t peak_memory_bytes = 0;
   struct Best {
     std::int64_t step = 0;  ///< 0: none yet
     double loss = 0, accuracy = 0;

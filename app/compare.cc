@@ -11,6 +11,7 @@
 #include "app/plot.h"
 #include "app/recipe_check.h"
 #include "app/run_dir.h"
+#include "app/signals.h"
 #include "app/statistics.h"
 #include "app/task.h"
 #include "app/train.h"
@@ -100,6 +101,7 @@ ordered_json compare(const Recipe& recipe, const std::vector<std::string>& atten
   comparison["baselines"] = ordered_json::object();
   for (const auto& [name, accuracy] : task->baselines()) comparison["baselines"][name] = accuracy;
 
+  const StopRequest listening;  // between the runs too
   std::size_t width = 0;
   for (const std::string& attention : attentions) width = std::max(width, attention.size());
   ordered_json rows = ordered_json::array();
@@ -114,6 +116,7 @@ ordered_json compare(const Recipe& recipe, const std::vector<std::string>& atten
       if (dir.finished()) std::fprintf(stderr, "%s  finished before, kept\n", label.c_str());
       try {
         results.push_back(train(mine, dir.path(), /*resume=*/true, label));
+        if (const int signal = StopRequest::pending()) throw Interrupted(signal, "");
       } catch (const Interrupted& e) {
         throw Interrupted(e.signal, "stopped; the same command goes on from here");
       }

@@ -11,7 +11,7 @@
 namespace fastmax::app {
 namespace {
 
-constexpr std::int64_t kPoints = 40;
+constexpr std::size_t kPoints = 40;
 
 /// What a recipe is but for its seed, and for what does not change what is learnt.
 std::string without_seed(Recipe recipe) {
@@ -26,23 +26,29 @@ struct Point {
   double step, seconds, y;
 };
 
-std::vector<Point> points(const RunDir& run, const Recipe& recipe, const std::string& y) {
-  const std::int64_t lines = recipe.train.steps / recipe.train.log_every,
-                     together = y == "train_loss" ? (lines + kPoints - 1) / kPoints : 1;
+using Lines = std::vector<nlohmann::ordered_json>;
+
+/// The lines of a run's metrics that have a `y`, at least one.
+Lines lines_with(const RunDir& run, const std::string& y) {
+  Lines lines = run.read_metrics();
+  std::erase_if(lines, [&](const auto& line) { return !line.contains(y); });
+  if (lines.empty()) throw UsageError(text(run.metrics().string(), ": expected ", y, ", got none"));
+  return lines;
+}
+
+/// A point for each `together` lines: their mean, at the last of them.
+std::vector<Point> points(const Lines& lines, const std::string& y, std::size_t together) {
   std::vector<Point> all;
   double sum = 0;
-  std::int64_t count = 0;
-  for (const auto& line : run.read_metrics()) {
-    if (!line.contains(y)) continue;
+  std::size_t count = 0;
+  for (const auto& line : lines) {
     sum += line.at(y).get<double>();
     if (++count < together) continue;
     all.push_back({line.at("step"), line.at("seconds"), sum / static_cast<double>(count)});
     sum = 0;
     count = 0;
   }
-  // What is left over at the end is no whole point.
-  if (all.empty()) throw UsageError(text(run.metrics().string(), ": expected ", y, ", got none"));
-  return all;
+  return all;  // what is left over at the end is no whole point
 }
 
 /// Names tell groups apart: by attention if that is enough, else by their folders too, else by a whole path.
@@ -90,10 +96,20 @@ std::vector<SeedGroup> group_by_seed(const std::vector<RunDir>& runs) {
 }
 
 Series curve(const SeedGroup& group, const std::string& x, const std::string& y) {
+  // Of a run that ended early, or goes on, there are fewer lines than its recipe has.
+  const Recipe::TrainKeys& planned = group.recipe.train;
+  std::vector<Lines> lines;
+  std::size_t fewest =
+      static_cast<std::size_t>(std::max<std::int64_t>(1, planned.steps / planned.log_every));
+  for (const RunDir& run : group.runs) {
+    lines.push_back(lines_with(run, y));
+    fewest = std::min(fewest, lines.back().size());
+  }
+  const std::size_t together = y == "train_loss" ? (fewest + kPoints - 1) / kPoints : 1;
   std::vector<std::vector<Point>> seeds;
   std::size_t shortest = static_cast<std::size_t>(-1);
-  for (const RunDir& run : group.runs) {
-    seeds.push_back(points(run, group.recipe, y));
+  for (const Lines& each : lines) {
+    seeds.push_back(points(each, y, together));
     shortest = std::min(shortest, seeds.back().size());
   }
   const bool band = seeds.size() > 1;

@@ -188,7 +188,10 @@ void add_data_make(CLI::App& data) {
   CLI::App* making = data.add_subcommand("make", "make a data set with the built-in generator");
   making->add_option("TASK", options->task, "listops, pathfinder, mqar or needle")->required();
   auto& o = *options;
-  making->add_option("--seed", o.seed, "another seed, other examples");
+  making
+      ->add_option("--seed", o.seed,
+                   "another seed, other examples; of mqar and needle, other ones to train on")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{9'007'000'000'000'000}));
   add_data_dir(*making, o.data_dir);
   making->add_flag("--json", o.json, "print one JSON document");
 

@@ -28,6 +28,7 @@ namespace fs = std::filesystem;
 namespace {
 
 const std::vector<std::string> kAttentions = {"softmax", "fastmax2", "fastmax1"};
+const std::string kStopped = "stopped; the same command goes on from here";
 constexpr std::int64_t kLongestShort = 64;            // tokens of any expression of the short set
 constexpr std::size_t kShortest = 10, kLongest = 24;  // tokens of an expression that is shown
 
@@ -51,7 +52,10 @@ void make_data(const fs::path& folder) {
   const listops::Options options = listops::short_trees();
   {
     Progress progress("making the data", "trees", options.train + options.val + options.test);
-    listops::make(options, folder, [&](std::int64_t done) { progress.update(done, ""); });
+    listops::make(options, folder, [&](std::int64_t done) {
+      if (const int signal = StopRequest::pending()) throw Interrupted(signal, kStopped);
+      progress.update(done, "");
+    });
   }
   listops::Generator generator(options);
   for (int shown = 0; shown < 3;) {
@@ -119,6 +123,7 @@ void run(const DemoOptions& options) {
   const fs::path out = options.out;
   if (fs::exists(out / "table.json") && fs::exists(out / "scaling.md")) return show_again(out);
 
+  const StopRequest listening;  // between its parts too
   Recipe recipe = parse_recipe(demo_recipe(), "recipes/listops_short.toml");
   recipe.data.path = task_folder(out / "data", recipe).string();
   if (options.threads > 0) recipe.train.threads = options.threads;
@@ -163,7 +168,7 @@ void add_demo(CLI::App& app) {
     try {
       run(*options);
     } catch (const Interrupted& e) {
-      throw Interrupted(e.signal, "stopped; the same command goes on from here");
+      throw Interrupted(e.signal, kStopped);
     }
   });
 }

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <iostream>
 #include <new>
 #include <string>
 #include <string_view>
@@ -58,7 +59,8 @@ int main(int argc, char** argv) {
   add_demo(app);
   try {
     app.parse(argc, argv);
-    return 0;
+    std::cout.flush();
+    return std::cout ? 0 : report("cannot write to the standard output", 1);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
     return report(std::string(e.what()) + " (fastmax --help lists what there is)", 2);

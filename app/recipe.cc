@@ -268,8 +268,10 @@ std::string write_recipe(const Recipe& recipe) {
       } else {
         out << quoted(value);
       }
+    } else if constexpr (std::is_integral_v<Value>) {
+      out << value;
     } else {
-      out << number(double(value));
+      out << number(value);
     }
     out << "\n";
   });

@@ -23,7 +23,7 @@ Recipe RecipeOptions::read() const {
   std::string file;
   std::vector<std::string> all = settings;
   for (const std::string& argument : positional) {
-    if (argument.find('=') != std::string::npos) {
+    if (argument.find('=') != std::string::npos && !std::filesystem::exists(argument)) {
       all.push_back(argument);
     } else if (file.empty()) {
       file = argument;
@@ -37,7 +37,7 @@ Recipe RecipeOptions::read() const {
   // Asked for by name, the place belongs into the recipe: the run finds its data again.
   const bool has_place = recipe.task != "textfile" && !is_recall(recipe.task);
   if (!data_dir.empty() && has_place && recipe.data.path.empty()) {
-    recipe.data.path = task_folder(data_dir, recipe).string();
+    recipe.data.path = std::filesystem::absolute(task_folder(data_dir, recipe)).string();
   }
   return recipe;
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <sstream>
 #include <vector>
@@ -24,7 +25,8 @@ std::string number(double x) {
       std::ostringstream shorter;
       shorter.precision(digits);
       shorter << x;
-      if (std::stod(shorter.str()) == x) return shorter.str();
+      // Not std::stod, which throws for what is not a normal number.
+      if (std::strtod(shorter.str().c_str(), nullptr) == x) return shorter.str();
     }
     out << x;
   }
@@ -39,13 +41,10 @@ std::string quoted(const std::string& value) {
 }
 
 std::optional<double> as_number(const std::string& text) {
-  try {
-    std::size_t end = 0;
-    const double x = std::stod(text, &end);
-    if (end == text.size()) return x;
-  } catch (const std::exception&) {
-  }
-  return std::nullopt;
+  char* end = nullptr;
+  const double x = std::strtod(text.c_str(), &end);
+  if (text.empty() || end != text.c_str() + text.size()) return std::nullopt;
+  return x;
 }
 
 std::size_t edit_distance(const std::string& a, const std::string& b) {

@@ -111,7 +111,7 @@ void add_bubble_figure(const Results& results, Publication& publication) {
     (there ? tasks : missing).push_back(task);
   }
   for (const std::string& task : tasks) names.push_back(with_data(results, heading_of(task), task));
-  for (const std::string& attention :
+  for (const char* const attention :
        {"softmax", "fastmax2", "fastmax1", "linear", "performer", "reformer", "informer"}) {
     std::vector<double> accuracy, speed, memory;
     for (const std::string& task : tasks) {

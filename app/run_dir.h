@@ -19,7 +19,9 @@ namespace fastmax::app {
 
 class RunDir {
  public:
-  explicit RunDir(std::filesystem::path path) : path_(std::move(path)) {}
+  /// FOLDER, or FOLDER/ as a shell completes it.
+  explicit RunDir(const std::filesystem::path& path)
+      : path_(path.has_filename() ? path : path.parent_path()) {}
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path recipe() const { return path_ / "recipe.toml"; }

@@ -37,7 +37,7 @@ std::string fixed(double x, int digits) {
 }
 
 // Dropout draws from a generator that is seeded anew each step, so that step s is a function of s alone.
-std::uint64_t dropout_seed(const Recipe& recipe, std::int64_t step) {
+std::uint64_t draws_seed(const Recipe& recipe, std::int64_t step) {
   return Random(static_cast<std::uint64_t>(recipe.seed), static_cast<std::uint64_t>(~step)).next();
 }
 
@@ -92,9 +92,7 @@ class Run {
     const auto began = Clock::now();
     const Tensors batch = to_tensors(batches_.batch(state_.step));
     if (profile_) profile_->begin(seconds_since(began));
-    if (model_.config().dropout > 0 || model_.config().attention_dropout > 0) {
-      at::manual_seed(dropout_seed(recipe_, state_.step));
-    }
+    at::manual_seed(draws_seed(recipe_, state_.step));  // of dropout and of what rivals draw
     const at::Tensor logits = model_.forward(batch.tokens, batch.key_weight, /*training=*/true);
     const at::Tensor loss = cross_entropy(logits, batch.targets);
     loss.backward();
@@ -109,7 +107,7 @@ class Run {
     }
     const std::int64_t tokens = batch.key_weight.defined()
                                     ? batch.key_weight.sum().item<std::int64_t>()
-                                    : batch.tokens.numel();
+                                    : batch.tokens.size(0) * batch.tokens.size(1);
     const double seconds = seconds_since(began);
     state_.seconds += seconds;
     state_.window.steps += 1;
@@ -142,6 +140,7 @@ class Run {
     if (evaluation) {
       const auto score = evaluate(model_, task_, Split::kVal, recipe_.train.evaluate_examples);
       if (!score) return false;
+      require_finite(score->loss, "validation");
       line["val_loss"] = score->loss;
       line["val_accuracy"] = score->accuracy;
       keep_if_best(*score);
@@ -155,6 +154,12 @@ class Run {
     note_ = "loss " + fixed(loss, 3) + val_note_;
     progress.update(state_.step, note_, /*important=*/evaluation);
     return true;
+  }
+
+  void require_finite(double loss, const char* what) const {
+    if (std::isfinite(loss)) return;
+    throw WorkError(text("the ", what, " loss after step ", state_.step, " is ", loss,
+                         ": a smaller train.learning_rate may help"));
   }
 
   void keep_if_best(const Score& score) {
@@ -177,6 +182,7 @@ class Run {
   }
 
   void save() {
+    state_.peak_memory_bytes = std::max(state_.peak_memory_bytes, peak_memory_bytes());
     if (const int metrics = ::open(dir_.metrics().c_str(), O_RDONLY | O_CLOEXEC); metrics >= 0) {
       ::fsync(metrics);  // the lines it counts as reported must outlive a power cut too
       ::close(metrics);
@@ -195,7 +201,6 @@ class Run {
 
   nlohmann::ordered_json finish() {
     save();
-    const std::int64_t peak = peak_memory_bytes();
     load_weights(dir_.weights(), model_);
     const auto val = evaluate(model_, task_, Split::kVal);
     const auto test = evaluate(model_, task_, Split::kTest);
@@ -204,6 +209,8 @@ class Run {
                         text("stopped before the final evaluation; go on with: fastmax train ",
                              dir_.recipe().string(), " --out ", dir_.path().string(), " --resume"));
     }
+    require_finite(val->loss, "validation");
+    require_finite(test->loss, "test");
     std::vector<double> rates;
     for (const auto& line : dir_.read_metrics()) rates.push_back(line.at("steps_per_second"));
     std::nth_element(rates.begin(), rates.begin() + rates.size() / 2, rates.end());
@@ -216,7 +223,7 @@ class Run {
                                      {"test", to_json(*test, recipe_.task, "test")},
                                      {"steps_per_second", rates[rates.size() / 2]},
                                      {"seconds", state_.seconds},
-                                     {"peak_memory_bytes", peak},
+                                     {"peak_memory_bytes", state_.peak_memory_bytes},
                                      {"parameters", model_.parameter_count()},
                                      {"threads", recipe_.train.threads},
                                      {"machine", machine_name()},

@@ -24,7 +24,9 @@ class CurvesTest : public testing::Test {
   /// A run whose loss falls from `height`: lines at steps 10, 20, .. of which each second has an evaluation.
   RunDir run(const std::string& name, const std::string& attention, std::int64_t seed,
              double height, int lines = 8, const std::string& task = "listops") {
-    Recipe recipe{.task = task, .seed = seed};
+    Recipe recipe;
+    recipe.task = task;
+    recipe.seed = seed;
     recipe.model.attention = attention;
     recipe.train.steps = 80;
     recipe.data.variant = "lra";

@@ -1,5 +1,6 @@
 #include "app/train.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -71,7 +72,6 @@ class Training : public testing::Test {
   fs::path folder_;
 };
 
-// Presses Ctrl-C as soon as the run has reported something new, six times.
 TEST(OptimiserConfig, IsWhatTheRecipeSays) {
   Recipe recipe;
   recipe.train.beta1 = 0.8;
@@ -89,6 +89,7 @@ TEST(OptimiserConfig, IsWhatTheRecipeSays) {
   EXPECT_EQ(config.clip_value, 2);
 }
 
+// Presses Ctrl-C as soon as the run has reported something new, six times.
 TEST_F(Training, InterruptedAndResumedIsBitForBitTheSame) {
   const Recipe long_run =
       recipe({"train.steps=300", "model.attention_dropout=0.1", "model.scale_learnable=true",
@@ -124,6 +125,35 @@ TEST_F(Training, InterruptedAndResumedIsBitForBitTheSame) {
   EXPECT_EQ(read_file(pieces / "model.safetensors", "weights"),
             read_file(whole / "model.safetensors", "weights"));
   EXPECT_EQ(RunDir(pieces).read_result().at("test"), RunDir(whole).read_result().at("test"));
+}
+
+// Reformer's hashes are drawn in every step, with dropout or without; so are Informer's samples.
+TEST_F(Training, WhatARivalDrawsDependsOnSeedAndStepAlone) {
+  const Recipe reformer = recipe({"model.attention=reformer", "model.dropout=0", "data.length=200",
+                                  "train.steps=6", "train.log_every=1"});
+  const fs::path once = folder_ / "once", again = folder_ / "again";
+  at::manual_seed(1);
+  train(reformer, once, false, "run");
+  at::manual_seed(2);
+  train(reformer, again, false, "run");
+  EXPECT_EQ(metrics(once), metrics(again));
+}
+
+TEST_F(Training, WhoResumesAfterTheLastStepStillHasItsPeakOfMemory) {
+  const fs::path run = folder_ / "run";
+  const Recipe large = recipe({"train.steps=8", "train.batch=256", "model.dim=64"});
+  const std::int64_t peak = train(large, run, false, "run").at("peak_memory_bytes");
+  fs::remove(run / "result.json");
+  EXPECT_EQ(train(large, run, true, "run").at("peak_memory_bytes"), peak);
+}
+
+TEST_F(Training, ALossThatIsNotANumberIsNoResult) {
+  const fs::path run = folder_ / "run";
+  const Recipe wild = recipe({"train.steps=2", "train.learning_rate=1000", "train.warmup=0",
+                              "train.weight_decay=1000", "train.log_every=2"});
+  EXPECT_THROW(train(wild, run, false, "run"), WorkError);
+  EXPECT_FALSE(RunDir(run).finished());
+  EXPECT_EQ(metrics(run), "");
 }
 
 // Nothing is learnt, so no evaluation is better than another: the first that counts is kept, of steps 8, 16, .. 40.

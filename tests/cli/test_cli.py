@@ -439,3 +439,30 @@ def test_every_recipe_reads(place):
     for recipe in sorted((ROOT / "recipes").rglob("*.toml")):
         line = error("train", recipe, "--set", "data.path=/nowhere", "--out", place / "never")
         assert "/nowhere" in line, line
+
+
+def test_a_run_folder_may_have_a_slash_behind_it_an_equals_sign_in_it_and_any_seed(place, tmp_path):
+    short = ["--set", "train.steps=2"]
+    folder = tmp_path / "lr=0.1"
+    run("train", place / "recipe.toml", *short, "seed=9000000000000000", "--out", f"{folder}/")
+    run("train", folder / "recipe.toml", "--out", folder, "--resume")
+    assert document("eval", folder)["split"] == "test"
+
+
+def test_what_cannot_be_printed_is_a_failure():
+    with open("/dev/full", "w") as full:
+        for arguments in (["info"], ["info", "--json"]):
+            done = subprocess.run([PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
+            assert done.returncode == 1 and "cannot write to the standard output" in done.stderr
+
+
+def test_a_run_that_ended_early_has_its_curve(tmp_path):
+    """Fewer lines than the recipe's steps would have: what is there is drawn."""
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        'task = "mqar"\nmodel = {layers = 1, heads = 2, dim = 8, mlp = 8}\ndata = {length = 20, pairs = 2}\n'
+        "train = {steps = 100000, batch = 4, log_every = 1, evaluate_every = 5, until_accuracy = 0.0001, threads = 1}\n"
+    )
+    run("train", recipe, "--out", tmp_path / "run")
+    run("plot", tmp_path / "run", "--out", tmp_path / "loss.svg")
+    assert len((tmp_path / "loss.csv").read_text().splitlines()) > 2
