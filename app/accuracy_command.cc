@@ -84,7 +84,6 @@ void run(const Arguments& a) {
   const AccuracyOptions options = validated(a);
   if (a.threads) at::set_num_threads(a.threads);
   AccuracyReport report;
-  int signal = 0;
   {
     const StopRequest stoppable;
     std::optional<Progress> bar;
@@ -95,7 +94,6 @@ void run(const Arguments& a) {
           bar->update(done, what);
         },
         [] { return StopRequest::pending() != 0; });
-    signal = StopRequest::pending();
   }
   write(a, report);
   if (a.json)
@@ -108,7 +106,8 @@ void run(const Arguments& a) {
                  "the standard deviation of v.\n"
               << std::flush;
   if (report.interrupted)
-    throw Interrupted(signal, text("stopped after ", report.figures.size(), " figures"));
+    throw Interrupted(StopRequest::pending(),
+                      text("stopped after ", report.figures.size(), " figures"));
   const auto missed = std::count_if(report.figures.begin(), report.figures.end(),
                                     [](const Accuracy& figure) { return figure.missed(); });
   if (missed)

@@ -97,7 +97,6 @@ BenchOptions validated(const Arguments& a) {
 void run(const Arguments& arguments) {
   const BenchOptions options = validated(arguments);
   BenchReport report;
-  int signal = 0;
   {
     const StopRequest stoppable;
     std::optional<Progress> bar;
@@ -108,7 +107,6 @@ void run(const Arguments& arguments) {
           bar->update(done, shape, true);
         },
         [] { return StopRequest::pending() != 0; });
-    signal = StopRequest::pending();
   }
   const nlohmann::ordered_json result = document(report);
   if (!arguments.out.empty()) write_file(arguments.out, result.dump(2) + "\n");
@@ -118,8 +116,9 @@ void run(const Arguments& arguments) {
     print(result);
   if (!arguments.plot.empty()) line_plot(plots_of(result["rows"]), 2, arguments.plot);
   if (report.interrupted)
-    throw Interrupted(signal, text("stopped after ", report.rows.size(), " measurements",
-                                   arguments.out.empty() ? "" : ", which are in " + arguments.out));
+    throw Interrupted(StopRequest::pending(),
+                      text("stopped after ", report.rows.size(), " measurements",
+                           arguments.out.empty() ? "" : ", which are in " + arguments.out));
   if (report.wrong)
     throw WorkError(
         text(report.wrong, " of ", report.rows.size(), " answers are wrong and were not timed"));
@@ -131,7 +130,6 @@ void run_suite(const Arguments& arguments) {
     throw UsageError(text("--suite: expected cpu, got '", arguments.suite, "'"));
   require_folder_of("--out", arguments.out);
   SuiteReport report;
-  int signal = 0;
   {
     const StopRequest stoppable;
     std::optional<Progress> bar;
@@ -142,7 +140,6 @@ void run_suite(const Arguments& arguments) {
           bar->update(done, figure, true);
         },
         [] { return StopRequest::pending() != 0; });
-    signal = StopRequest::pending();
   }
   const nlohmann::ordered_json result = document(report);
   if (!arguments.out.empty()) write_file(arguments.out, result.dump(2) + "\n");
@@ -151,7 +148,8 @@ void run_suite(const Arguments& arguments) {
   else
     print(report);
   if (report.interrupted)
-    throw Interrupted(signal, text("stopped after ", report.rows.size(), " figures"));
+    throw Interrupted(StopRequest::pending(),
+                      text("stopped after ", report.rows.size(), " figures"));
   for (const SuiteRow& row : report.rows)
     if (row.wrong) throw WorkError(row.not_run);
 }

@@ -35,7 +35,7 @@ TrainState from_json(const nlohmann::json& json) {
   s.step = json.at("step");
   s.reported = json.at("reported");
   s.seconds = json.at("seconds");
-  s.peak_memory_bytes = json.value("peak_memory_bytes", 0);
+  s.peak_memory_bytes = json.value("peak_memory_bytes", std::int64_t{0});
   const auto& best = json.at("best");
   s.best = {best.at("step"), best.at("loss"), best.at("accuracy")};
   const auto& window = json.at("window");

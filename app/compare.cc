@@ -21,6 +21,8 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 namespace {
 
+const std::string kStopped = "stopped; the same command goes on from here";
+
 RunDir run_dir(const fs::path& out, const std::string& attention, std::int64_t seed) {
   return RunDir(out / (attention + "-seed" + std::to_string(seed)));
 }
@@ -116,10 +118,10 @@ ordered_json compare(const Recipe& recipe, const std::vector<std::string>& atten
       if (dir.finished()) std::fprintf(stderr, "%s  finished before, kept\n", label.c_str());
       try {
         results.push_back(train(mine, dir.path(), /*resume=*/true, label));
-        if (const int signal = StopRequest::pending()) throw Interrupted(signal, "");
       } catch (const Interrupted& e) {
-        throw Interrupted(e.signal, "stopped; the same command goes on from here");
+        throw Interrupted(e.signal, kStopped);
       }
+      StopRequest::stop_if_pending(kStopped);
     }
     rows.push_back(row_of(attention, seeds, results));
   }

@@ -63,7 +63,7 @@ void add_compare(CLI::App& app) {
   command->add_option("--seeds", options->seeds, "1,2,3 (default: the recipe's)")
       ->delimiter(',')
       ->allow_extra_args(false)
-      ->check(CLI::Range(std::int64_t{0}, std::int64_t{9'007'000'000'000'000}));
+      ->check(CLI::Range(std::int64_t{0}, kLargestSeed));
   command->add_option("--out", options->out, "where to (default: runs/compare-TASK)")
       ->type_name("DIR");
   command->add_flag("--json", options->json, "print table.json");

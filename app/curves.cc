@@ -96,11 +96,8 @@ std::vector<SeedGroup> group_by_seed(const std::vector<RunDir>& runs) {
 }
 
 Series curve(const SeedGroup& group, const std::string& x, const std::string& y) {
-  // Of a run that ended early, or goes on, there are fewer lines than its recipe has.
-  const Recipe::TrainKeys& planned = group.recipe.train;
   std::vector<Lines> lines;
-  std::size_t fewest =
-      static_cast<std::size_t>(std::max<std::int64_t>(1, planned.steps / planned.log_every));
+  std::size_t fewest = static_cast<std::size_t>(-1);
   for (const RunDir& run : group.runs) {
     lines.push_back(lines_with(run, y));
     fewest = std::min(fewest, lines.back().size());

@@ -44,9 +44,7 @@ void take(T& value, U asked) {
 std::function<void(std::int64_t)> watched(Progress& progress) {
   return [&progress](std::int64_t done) {
     progress.update(done, "");
-    if (const int signal = StopRequest::pending()) {
-      throw Interrupted(signal, "stopped, nothing is left of what was made");
-    }
+    StopRequest::stop_if_pending("stopped, nothing is left of what was made");
   };
 }
 
@@ -191,7 +189,7 @@ void add_data_make(CLI::App& data) {
   making
       ->add_option("--seed", o.seed,
                    "another seed, other examples; of mqar and needle, other ones to train on")
-      ->check(CLI::Range(std::int64_t{0}, std::int64_t{9'007'000'000'000'000}));
+      ->check(CLI::Range(std::int64_t{0}, kLargestSeed));
   add_data_dir(*making, o.data_dir);
   making->add_flag("--json", o.json, "print one JSON document");
 

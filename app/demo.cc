@@ -28,7 +28,6 @@ namespace fs = std::filesystem;
 namespace {
 
 const std::vector<std::string> kAttentions = {"softmax", "fastmax2", "fastmax1"};
-const std::string kStopped = "stopped; the same command goes on from here";
 constexpr std::int64_t kLongestShort = 64;            // tokens of any expression of the short set
 constexpr std::size_t kShortest = 10, kLongest = 24;  // tokens of an expression that is shown
 
@@ -53,7 +52,7 @@ void make_data(const fs::path& folder) {
   {
     Progress progress("making the data", "trees", options.train + options.val + options.test);
     listops::make(options, folder, [&](std::int64_t done) {
-      if (const int signal = StopRequest::pending()) throw Interrupted(signal, kStopped);
+      StopRequest::stop_if_pending("stopped while making the data");
       progress.update(done, "");
     });
   }
@@ -168,7 +167,7 @@ void add_demo(CLI::App& app) {
     try {
       run(*options);
     } catch (const Interrupted& e) {
-      throw Interrupted(e.signal, kStopped);
+      throw Interrupted(e.signal, "stopped; the same command goes on from here");
     }
   });
 }

@@ -97,7 +97,7 @@ void run(const GenerateOptions& options) {
     using nlohmann::ordered_json;
     std::cout << result.dump(2, ' ', false, ordered_json::error_handler_t::replace) << "\n";
   }
-  if (StopRequest::pending()) throw Interrupted(StopRequest::pending(), "stopped before the end");
+  StopRequest::stop_if_pending("stopped before the end");
 }
 
 }  // namespace

@@ -9,6 +9,9 @@
 
 namespace fastmax::app {
 
+/// A double, and so every reader of JSON, tells whole numbers apart up to here and a little further, 2^53.
+inline constexpr std::int64_t kLargestSeed = 9'007'000'000'000'000;
+
 struct Recipe {
   std::string task;       ///< one of task_names()
   std::int64_t seed = 1;  ///< weights, data order, dropout

@@ -29,7 +29,7 @@ template <class R, class Visit>
 void for_each_key(R& r, Visit&& key) {
   const Range count{1, 1e9}, size{1, 65536}, counter{0, 1e9}, fraction{0, 1};
   key("task", r.task, OneOf{task_names()});
-  key("seed", r.seed, Range{0, 9.007e15});
+  key("seed", r.seed, Range{0, double(kLargestSeed)});
   key("model.attention", r.model.attention, OneOf{attention_names_in_recipes()});
   key("model.p", r.model.p, Shorthand{{1, 4}});
   key("model.layers", r.model.layers, Range{1, 1000});

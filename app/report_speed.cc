@@ -108,9 +108,7 @@ Json measure_point(const PlannedSpeed& speed, const std::string& attention, cons
                         {"seconds", seconds}};
   const Finished child = run_program({own_path(), "speed-point", request.dump()}, false);
   const Json answer = Json::parse(child.output, nullptr, /*allow_exceptions=*/false);
-  if (StopRequest::pending())
-    throw Interrupted(StopRequest::pending(),
-                      "stopped; the same command goes on with what is missing");
+  StopRequest::stop_if_pending("stopped; the same command goes on with what is missing");
   if (child.exit_code == 137) return {{"note", "killed: out of memory?"}};
   if (child.exit_code != 0 || !answer.is_object())
     throw WorkError(text("a step of ", speed.name, " with ", attention, " ended with exit code ",

@@ -117,9 +117,8 @@ Table run_scaling(const ScalingConfig& config, const std::filesystem::path& fold
         model.attention = attention;
         model.length = N;
         rows.push_back(measure_point(model, config.threads, config.seconds));
-        if (StopRequest::pending())
-          throw Interrupted(StopRequest::pending(),
-                            "stopped before all lengths were measured: nothing is written");
+        StopRequest::stop_if_pending(
+            "stopped before all lengths were measured: nothing is written");
         any = any || !rows.back()["steps_per_second"].is_null();
       }
     }

@@ -2,6 +2,8 @@
 
 #include <csignal>
 
+#include "app/error.h"
+
 namespace fastmax::app {
 namespace {
 
@@ -28,5 +30,9 @@ StopRequest::~StopRequest() {
 }
 
 int StopRequest::pending() { return requested; }
+
+void StopRequest::stop_if_pending(const std::string& message) {
+  if (const int signal = pending()) throw Interrupted(signal, message);
+}
 
 }  // namespace fastmax::app

@@ -1,5 +1,6 @@
 // Ctrl-C and SIGTERM as a question that long work asks when it can stop.
 #pragma once
+#include <string>
 
 namespace fastmax::app {
 
@@ -11,8 +12,10 @@ class StopRequest {
   StopRequest& operator=(const StopRequest&) = delete;
   ~StopRequest();
 
-  /// The signal that came, or 0.
+  /// The signal that came, or 0; still known when nobody listens any more, until somebody does again.
   static int pending();
+  /// Throws Interrupted with `message` when a signal came.
+  static void stop_if_pending(const std::string& message);
 };
 
 }  // namespace fastmax::app

@@ -85,9 +85,7 @@ void unpack(const fs::path& file, const fs::path& folder, const Contents& most, 
   };
   while (archive_entry* entry = archive.next()) {
     count(kHeader, 0);
-    if (StopRequest::pending()) {
-      throw Interrupted(StopRequest::pending(), "stopped while unpacking " + file.string());
-    }
+    StopRequest::stop_if_pending("stopped while unpacking " + file.string());
     const char* raw_name = archive_entry_pathname(entry);
     const std::string name = raw_name ? raw_name : "";
     check_name(file, name);

@@ -48,24 +48,26 @@ struct Inputs {
   }
 };
 
-/// spoil(args, options, inputs) breaks a valid forward call; plan refuses it too.
-template <class Spoil>
-void forward_rejects(const std::string& name, Spoil spoil) {
-  SCOPED_TRACE("forward, " + name);
+/// spoil(args, options, inputs) breaks a valid call; plan refuses it too.
+template <class Args, class Call, class Spoil>
+void call_rejects(Args Inputs::*args, Call call, const std::string& name, Spoil spoil) {
   Inputs in;
-  spoil(in.forward_args, in.options, in);
-  EXPECT_TRUE(rejects(name, [&] { forward(in.forward_args, in.options); }));
-  EXPECT_TRUE(rejects(name, [&] { plan(in.forward_args, in.options); }));
+  spoil(in.*args, in.options, in);
+  EXPECT_TRUE(rejects(name, [&] { call(in.*args, in.options); }));
+  EXPECT_TRUE(rejects(name, [&] { plan(in.*args, in.options); }));
   EXPECT_TRUE(in.nothing_written());
 }
 template <class Spoil>
+void forward_rejects(const std::string& name, Spoil spoil) {
+  SCOPED_TRACE(testing::Message() << "forward, " << name);
+  call_rejects(
+      &Inputs::forward_args, [](const auto& a, const Options& o) { forward(a, o); }, name, spoil);
+}
+template <class Spoil>
 void backward_rejects(const std::string& name, Spoil spoil) {
-  SCOPED_TRACE("backward, " + name);
-  Inputs in;
-  spoil(in.backward_args, in.options, in);
-  EXPECT_TRUE(rejects(name, [&] { backward(in.backward_args, in.options); }));
-  EXPECT_TRUE(rejects(name, [&] { plan(in.backward_args, in.options); }));
-  EXPECT_TRUE(in.nothing_written());
+  SCOPED_TRACE(testing::Message() << "backward, " << name);
+  call_rejects(
+      &Inputs::backward_args, [](const auto& a, const Options& o) { backward(a, o); }, name, spoil);
 }
 template <class Spoil>
 void both_reject(const std::string& name, Spoil spoil) {
