@@ -113,8 +113,8 @@ void check_common(const Args& a, const Options& options, const BnView<const Comp
   for (std::int64_t b = 0; b < weight.B; ++b) {
     const Compute<T>* row = weight.row(b);
     for (std::int64_t m = 0; m < weight.N; ++m) {
-      require(row[m] >= 0 && row[m] <= Compute<T>(0x1p40), "0 <= key_weight <= 2^40, got ", row[m],
-              " at [", b, ", ", m, "]");
+      require(row[m] == 0 || (row[m] >= Compute<T>(0x1p-60) && row[m] <= Compute<T>(0x1p40)),
+              "key_weight 0 or in 2^-60 .. 2^40, got ", row[m], " at [", b, ", ", m, "]");
     }
   }
 }
@@ -196,8 +196,8 @@ void check_backward(const BackwardArgs<T>& a, const Options& options, int thread
 
 void check_offsets(const char* name, std::span<const std::int32_t> cu, std::int64_t N,
                    const char* end) {
-  require(cu.size() >= 2 && cu.front() == 0, name, " to begin with 0 and have an end, got ",
-          cu.size(), " entries", cu.empty() ? "" : " from ", cu.empty() ? 0 : cu.front());
+  require(cu.size() >= 2, name, " of at least 2 entries, got ", cu.size());
+  require(cu.front() == 0, name, " to begin with 0, got ", cu.front());
   for (std::size_t i = 1; i < cu.size(); ++i) {
     require(cu[i - 1] <= cu[i], name, " not to decrease, got ", cu[i - 1], " then ", cu[i], " at ",
             i);

@@ -95,8 +95,9 @@ TEST(Errors, StridesThatMakeNoSense) {
 }
 
 TEST(Errors, KeyWeights) {
-  for (const float bad : {-0.25f, std::numeric_limits<float>::quiet_NaN(),
-                          std::numeric_limits<float>::infinity(), 0x1.1p40f})
+  for (const float bad :
+       {-0.25f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+        0x1.1p40f, 0x1.ep-61f, std::numeric_limits<float>::denorm_min()})
     both_reject("key_weight",
                 [&](auto&, Options&, Inputs& in) { in.problem.w.bn().row(1)[4] = bad; });
 }
@@ -207,8 +208,8 @@ void sequences_reject(const std::string& name, Spoil spoil) {
 
 TEST(Errors, Sequences) {
   sequences_reject("cu_q to begin", [](PackedInputs& in) { in.cu_q = {1, 2, 5}; });
-  sequences_reject("cu_q to begin", [](PackedInputs& in) { in.cu_q = {}; });
-  sequences_reject("cu_k to begin", [](PackedInputs& in) { in.cu_k = {0}; });
+  sequences_reject("cu_q of at least 2", [](PackedInputs& in) { in.cu_q = {}; });
+  sequences_reject("cu_k of at least 2", [](PackedInputs& in) { in.cu_k = {0}; });
   sequences_reject("cu_k not to decrease", [](PackedInputs& in) { in.cu_k = {0, 7, 6}; });
   sequences_reject("cu_q to end at q.N", [](PackedInputs& in) { in.cu_q = {0, 2, 4}; });
   sequences_reject("cu_k to end at k.N", [](PackedInputs& in) { in.cu_k = {0, 2, 7}; });

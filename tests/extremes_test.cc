@@ -148,6 +148,40 @@ void opposite_key_meets_the_floor(T size) {
 TEST(Extremes, OppositeKeyMeetsTheFloorInFloat) { opposite_key_meets_the_floor<float>(1e4f); }
 TEST(Extremes, OppositeKeyMeetsTheFloorInDouble) { opposite_key_meets_the_floor<double>(1e7); }
 
+// Weights are relative, whatever their size: rows that see the lightest keys alone are as right as those of the heaviest.
+template <class T>
+void every_key_weight_counts() {
+  for (const int p : {1, 2, 3, 4})
+    for (const bool causal : {false, true})
+      for (const double slope : {0.0, 1.0, -1.0}) {
+        SCOPED_TRACE(testing::Message() << "p " << p << " causal " << causal << " slope " << slope);
+        const std::int64_t M = 70;
+        Problem<T> problem({.N = M,
+                            .M = M,
+                            .D = 7,
+                            .E = 3,
+                            .p = p,
+                            .causal = causal,
+                            .weights = Weights::kFractional});
+        T* w = problem.w.bn().row(0);
+        for (std::int64_t m = 0; m < M; ++m) {
+          const double along = static_cast<double>(slope < 0 ? M - 1 - m : m) / (M - 1);
+          w[m] = static_cast<T>(std::exp2(std::abs(slope) * 100 * along - 60));
+        }
+        const auto right = answer(problem);
+        const auto gradient = gradient_answer(problem);
+        compute(problem, [&](auto& out, auto& gradients) {
+          EXPECT_LE(max_abs_diff(out.o, right.truth.o), right.o);
+          EXPECT_LE(max_abs_diff(out.g, right.truth.g), right.g);
+          EXPECT_LE(max_abs_diff(gradients.dq, gradient.truth.dq), gradient.dq);
+          EXPECT_LE(max_abs_diff(gradients.dk, gradient.truth.dk), gradient.dk);
+          EXPECT_LE(max_abs_diff(gradients.dv, gradient.truth.dv), gradient.dv);
+        });
+      }
+}
+TEST(Extremes, EveryKeyWeightCountsInFloat) { every_key_weight_counts<float>(); }
+TEST(Extremes, EveryKeyWeightCountsInDouble) { every_key_weight_counts<double>(); }
+
 // At the paper's scale an odd f is often negative, and so are denominators of causal rows. Clamped, they are constants:
 // outputs and gradients are of the size of 1 / floor, and still those of the definition.
 template <class T>

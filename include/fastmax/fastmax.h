@@ -91,8 +91,8 @@ FASTMAX_API double default_scale(int p, std::int64_t D,
 template <class T>
 struct ForwardArgs {
   BhndView<const T> q, k, v;
-  /// 0 <= w <= 2^40: 1 for a token, 0 for padding; empty: all 1. Unmasked, where an eighth of the keys or more weigh 0, and
-  /// sixteen an entry, they are left out and take no time, and the workspace holds copies of the others.
+  /// w = 0 or 2^-60 <= w <= 2^40: 1 for a token, 0 for padding; empty: all 1. Unmasked, where an eighth of the keys or more
+  /// weigh 0, and sixteen an entry, they are left out and take no time, and the workspace holds copies of the others.
   BnView<const Compute<T>> key_weight = {};
   BhndView<T> o;
   BhnView<Compute<T>> g = {};  ///< the denominators, which backward needs; empty: not written

@@ -138,9 +138,9 @@ def scaled_dot_product_attention(
         p: order of f, 1 to 4. The linear form costs N D^p E / p! operations a head.
         normalize: x^ = "standardize", as above (the paper's); "l2", x / ||x||; "none", x; or "max_norm", x / max_n ||x_n||
             over the tokens of a head, or of a packed sequence's head (not causal, no state).
-        key_weight: [B, M], B the product of the leading dimensions: weights w_m >= 0 of the keys, float64 for float64, else
-            float32. Has no gradient unless `method="composite"`. Without a causal mask keys of weight 0 take no time where
-            they are many.
+        key_weight: [B, M], B the product of the leading dimensions: weights w_m of the keys, 0 or in 2^-60 .. 2^40,
+            float64 for float64, else float32. Has no gradient unless `method="composite"`. Without a causal mask keys of
+            weight 0 take no time where they are many.
         cu_seqlens: int32 [S + 1] offsets of S sequences packed along N and M (B = 1), or a pair of them, for queries and
             for keys. Tensors that are not on the CPU are computed one sequence after another, and the offsets are
             brought to the CPU: many short sequences are better padded there.
@@ -207,8 +207,8 @@ def step(
     state as it was.
 
     Raises:
-        ValueError, TypeError: for tensors of other shapes, types or devices, key weights outside of 0 .. 2^40, and a state that requires a
-            gradient.
+        ValueError, TypeError: for tensors of other shapes, types or devices, key weights other than 0 and
+            2^-60 .. 2^40, and a state that requires a gradient.
     """
     need_type("state", state, FastmaxState, "a FastmaxState")
     for name, x in (("q", q), ("k", k), ("v", v)):

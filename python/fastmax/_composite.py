@@ -120,7 +120,8 @@ def _sequences(
     need(q.size(0) == 1, "B == 1 for packed sequences", q.size(0))
     need(len(queries) == len(keys), "cu_q and cu_k of one length", f"{len(queries)} and {len(keys)}")
     for name, cu, end in (("cu_q", queries, q.size(2)), ("cu_k", keys, k.size(2))):
-        need(len(cu) >= 2 and cu[0] == 0, f"{name} to begin with 0 and have an end", cu[:1])
+        need(len(cu) >= 2, f"{name} of at least 2 entries", len(cu))
+        need(cu[0] == 0, f"{name} to begin with 0", cu[0])
         need(cu == sorted(cu), f"{name} not to decrease", cu)
         need(cu[-1] == end, f"{name} to end at {end}", cu[-1])
     for i, (n, n_end, m, m_end) in enumerate(zip(queries, queries[1:], keys, keys[1:])):
