@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fastmax import _composite
+from fastmax._derivatives import is_transformed
 from fastmax._errors import in_callers_words, need, need_one_place, need_type
 from fastmax._operators import autocast, operators
 
@@ -101,11 +102,6 @@ def function_options(
             need_type("coefficients", c, (float, int), "a sequence of numbers or None")
         options["coefficients"] = [*coefficients]
     return options
-
-
-def is_transformed() -> bool:
-    """Inside torch.func.grad, vmap and the like, or in forward mode: what the operators' formulas do not know."""
-    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
 def step_in_place(

@@ -3,7 +3,8 @@
 The factorised form of docs/math.md (sections 3, 4, 9) in chunks of tokens: time and memory linear in their number, and
 features exist one chunk at a time, in backward too. `attention` and `backward` are the operators composite_forward and
 composite_backward, one call each to autograd and to the compiler, which tensors that are not on the CPU use. torch.func
-transforms and forward mode see through `attention`, and autograd through it gives the operators their second gradient.
+transforms and forward mode see through `attention`, and autograd through it gives the operators their second gradient and
+all further ones.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fastmax import _features as ft
+from fastmax._derivatives import is_transformed, vjp
 from fastmax._errors import need, need_one_place
 
 _Sequence = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]  # q, k, v, key_weight, initial_state
@@ -427,14 +429,8 @@ class _Scan:
         """Of run, for kappa_q, kappa_k, values and past. Chunks are computed again: a suffix scan, R = dL / dS, over the
         states before them."""
         kappa_q, kappa_k, values, W, past = inputs
-        again = torch.is_grad_enabled()  # it is differentiated in its turn
-
-        def vjp(function, inputs, d_result):
-            with torch.enable_grad():
-                inputs = [x if again and x.requires_grad else x.detach().requires_grad_() for x in inputs]
-                return torch.autograd.grad(function(*inputs), inputs, d_result, create_graph=again)
-
         everyones, queries, offset = self.parts(kappa_q, kappa_k)
+        d_chunks = d_sums.split(self.chunk, 2)  # [:, :, n] of all n is an alias, which autograd's batches cannot make
         S, states = past, []
         for m in everyones:
             S = S + self.absorb(kappa_k[:, :, m], values[:, :, m])
@@ -444,22 +440,22 @@ class _Scan:
                 m = slice(n.start + offset, n.stop + offset)
                 states.append(S)
                 S = S + self.absorb(kappa_k[:, :, m], values[:, :, m])
-            for n in reversed(queries):
+            for n, d_chunk in zip(reversed(queries), reversed(d_chunks)):
                 m = slice(n.start + offset, n.stop + offset)
                 k_m, v_m = kappa_k[:, :, m], values[:, :, m]
                 absorbed = vjp(self.absorb, (k_m, v_m), R)
                 read = vjp(
                     lambda q, k, v, S: self.read_chunk(q, k, v, S, W),
                     (kappa_q[:, :, n], k_m, v_m, states.pop()),
-                    d_sums[:, :, n],
+                    d_chunk,
                 )
                 dq.append(read[0])
                 dk.append(absorbed[0] + read[1])
                 dv.append(absorbed[1] + read[2])
                 R = R + read[3]
         else:
-            for n in reversed(queries):
-                d_q, d_S = vjp(lambda q, S: self.read(q, S, W), (kappa_q[:, :, n], S), d_sums[:, :, n])
+            for n, d_chunk in zip(reversed(queries), reversed(d_chunks)):
+                d_q, d_S = vjp(lambda q, S: self.read(q, S, W), (kappa_q[:, :, n], S), d_chunk)
                 dq.append(d_q)
                 R = R + d_S
         for m in reversed(everyones):
@@ -470,11 +466,7 @@ class _Scan:
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """run, with nothing but its inputs kept for backward wherever torch lets us say so."""
-        plain = not (
-            torch.compiler.is_compiling()
-            or torch._C._are_functorch_transforms_active()
-            or torch.autograd.forward_ad._current_level >= 0
-        )
+        plain = not (torch.compiler.is_compiling() or is_transformed())
         return _Recomputed.apply(self, *inputs) if plain else self.run(*inputs)
 
 

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 import fastmax
 from fastmax import _composite
 from fastmax._composite import computed_in, is_judged
+from fastmax._derivatives import is_transformed, vjp
 from fastmax._errors import need, need_one_place
 
 _NAME = "libfastmax_ops.so"
@@ -173,11 +174,30 @@ def _save_for_backward(
     ctx.set_materialize_grads(False)
 
 
+def _gradient(d_results, inputs, rest, options):
+    """(dq, dk, dv) and d_initial_state if there is one, by autograd through the composite path."""
+    key_weight, *others = rest
+
+    def attention(q, k, v, initial_state=None):
+        o, _, final_state, _ = _composite.attention(
+            q, k, v, key_weight, initial_state, *others, return_state=len(d_results) == 2, **options
+        )
+        return (o,) if final_state is None else (o, final_state)
+
+    return vjp(attention, inputs, d_results)
+
+
 def _backward(operator, ctx, d_o, _d_g, d_final_state, _d_smallest):
     o, g, *inputs = ctx.saved_tensors
     if d_o is None:
         d_o = torch.zeros_like(o)
-    dq, dk, dv, d_initial_state = operator(d_o, d_final_state, o, g, *inputs, **ctx.options)
+    if is_transformed():  # which began after the operator ran
+        q, k, v, key_weight, initial_state, *others = inputs
+        d_results, inputs = _given(d_o, d_final_state), _given(q, k, v, initial_state)
+        dq, dk, dv, *d_state = _gradient(d_results, inputs, (key_weight, *others), ctx.options)
+        d_initial_state = d_state[0] if d_state else None
+    else:
+        dq, dk, dv, d_initial_state = operator(d_o, d_final_state, o, g, *inputs, **ctx.options)
     return dq, dk, dv, None, d_initial_state, None, None, None
 
 
@@ -190,29 +210,23 @@ def _save_for_second_backward(
 
 
 def _second_backward(ctx, *dd_results):
-    """The gradient of (d_o, q, k, v, ..) -> (dq, dk, dv, ..): autograd through the composite path, twice."""
+    """The gradient of (d_o, d_final_state, q, k, v, initial_state) -> (dq, dk, dv, d_initial_state)."""
     d_o, d_final_state, q, k, v, key_weight, initial_state, *others = ctx.saved_tensors
+    d_results, inputs = _given(d_o, d_final_state), _given(q, k, v, initial_state)
+    results = len(d_results)
 
-    def leaf(x: Tensor) -> Tensor:
-        return x.detach().requires_grad_()
+    def gradient(*x):
+        return _gradient(x[:results], x[results:], (key_weight, *others), ctx.options)
 
-    with torch.enable_grad():
-        d_o, q, k, v = map(leaf, (d_o, q, k, v))
-        d_final_state, initial_state = (None if x is None else leaf(x) for x in (d_final_state, initial_state))
-        o, _, final_state, _ = _composite.attention(
-            q, k, v, key_weight, initial_state, *others, return_state=d_final_state is not None, **ctx.options
-        )
-        results, d_results = [o], [d_o]
-        if final_state is not None and d_final_state is not None:
-            results, d_results = [o, final_state], [d_o, d_final_state]
-        inputs = [x for x in (q, k, v, initial_state) if x is not None]
-        gradients = torch.autograd.grad(results, inputs, d_results, create_graph=True)
-        of = [x for x in (d_o, d_final_state, q, k, v, initial_state) if x is not None]
-        found = iter(torch.autograd.grad(gradients, of, dd_results, allow_unused=True, materialize_grads=True))
+    found = iter(vjp(gradient, (*d_results, *inputs), _given(*dd_results)))
     d_o, d_final_state, q, k, v, initial_state = (
         None if x is None else next(found) for x in (d_o, d_final_state, q, k, v, initial_state)
     )
     return d_o, d_final_state, None, None, q, k, v, None, initial_state, None, None, None
+
+
+def _given(*tensors: Tensor | None) -> tuple[Tensor, ...]:
+    return tuple(x for x in tensors if x is not None)
 
 
 for prefix in ("", "composite_"):

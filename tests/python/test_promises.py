@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 import fastmax
+from fastmax import reference
 
 sdpa = fastmax.scaled_dot_product_attention
 
@@ -36,6 +37,39 @@ def test_forward_mode_is_not_lost():
         dual = torch.autograd.forward_ad.make_dual(q, normal(*q.shape, seed=7))
         tangent = torch.autograd.forward_ad.unpack_dual(sdpa(dual, k, v)).tangent
     assert tangent is not None and tangent.any()
+
+
+@pytest.mark.parametrize("method", ["auto", "composite"])
+@pytest.mark.parametrize("options", [{}, {"is_causal": True, "p": 3}], ids=str)
+def test_derivatives_of_any_order_and_kind(options, method):
+    """The fourth derivative, of self-attention too; all rows of a Hessian at once; and a tangent that only gradients meet."""
+    inputs = make_inputs(B=1, H=1, Hkv=1, N=3, M=3, D=4, E=4, requires_grad=True)
+    along = [normal(1, 1, 3, 4, seed=seed) for seed in (3, 4, 5)]
+
+    def ours(q, k, v):
+        return sdpa(q, k, v, method=method, **options).sin().sum()
+
+    def definition(q, k, v):
+        return reference.attention(q, k, v, **options).sin().sum()
+
+    def derivative(order, loss, *leaves):
+        for _ in range(order):
+            loss = sum((x * d).sum() for x, d in zip(torch.autograd.grad(loss, leaves, create_graph=True), along))
+        return loss
+
+    def tangent(function):
+        loss = function(*inputs)
+        slopes = torch.func.jvp(lambda d: torch.autograd.grad(loss, inputs, d), (torch.ones_like(loss),), (loss.detach(),))
+        return slopes[1]
+
+    for order in (3, 4):
+        torch.testing.assert_close(derivative(order, ours(*inputs), *inputs), derivative(order, definition(*inputs), *inputs))
+    x = inputs[0]
+    torch.testing.assert_close(derivative(3, ours(x, x, x), x), derivative(3, definition(x, x, x), x))
+    torch.testing.assert_close(
+        torch.autograd.functional.hessian(ours, inputs, vectorize=True), torch.autograd.functional.hessian(definition, inputs)
+    )
+    torch.testing.assert_close(tangent(ours), tangent(definition))
 
 
 @pytest.mark.parametrize("method", ["auto", "composite"])
