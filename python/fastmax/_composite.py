@@ -228,7 +228,7 @@ def _prepared(first, q, k, v, key_weight, initial_state, seed, *, p=2, scale=Non
     if masked:
         mask = ft.feature_mask(p, K, dropout_p, dropout, seed, B, Hkv, first, q)
         W = torch.cat([(W * mask[..., None]).expand(-1, -1, -1, E), W.expand(B, Hkv, -1, 1)], -1)
-    scan = _Scan(p, c, H // Hkv, masked, chunk or _chunk_tokens(past.size(2)), causal)
+    scan = _Scan(p, c, H // max(Hkv, 1), masked, chunk or _chunk_tokens(past.size(2)), causal)
     return scan, (kappa_q, kappa_k, values, W, past)
 
 
@@ -241,7 +241,7 @@ def attention_weights(q, k, key_weight=None, rows=None, seed=None, *, p=2, scale
     (_, H, N, D), (B, Hkv, M, _) = q.shape, k.shape
     rows = torch.arange(N, device=q.device) if rows is None else rows
     q_hat = ft.normalized(q.to(computed), normalize)[:, :, rows]
-    k_hat = ft.normalized(k.to(computed), normalize, key_weight).repeat_interleave(H // Hkv, 1)
+    k_hat = ft.normalized(k.to(computed), normalize, key_weight).repeat_interleave(H // max(Hkv, 1), 1)
     weight = q_hat.new_ones(B, M) if key_weight is None else key_weight
     weight = weight[:, None, None, :].expand(B, H, len(rows), M)
     if causal:
@@ -310,7 +310,7 @@ _fault._dynamo_marked_constant = True  # type: ignore[attr-defined]  # see _feat
 def _chunk_tokens(features: int) -> int:
     """Backward holds the state before every chunk, and inside a chunk a token costs C (D + E) where a state costs it 2 F E: a
     chunk of a quarter to a half of F rows keeps both small. (D = 64, p = 2: 1024 tokens, an eighth of the work.)"""
-    return min(max(64, 1 << (features // 2).bit_length() - 1), 2048)
+    return min(max(64, 1 << max(features // 2, 1).bit_length() - 1), 2048)
 
 
 @torch.no_grad()
@@ -325,7 +325,7 @@ def _visible_weight(
     total = seen[:, None].expand(B, H, N)
     if initial_state is None:
         return total
-    return total + initial_state[:, :, 0, -1].repeat_interleave(H // Hkv, 1)[..., None]
+    return total + initial_state[:, :, 0, -1].repeat_interleave(H // max(Hkv, 1), 1)[..., None]
 
 
 def _floored(g: Tensor, total: Tensor, is_error: bool) -> tuple[Tensor, Tensor]:
@@ -379,14 +379,14 @@ class _Scan:
     def read(self, kappa_q: Tensor, S: Tensor, W: Tensor) -> Tensor:
         """Heads of a group are rows of one matrix."""
         B, H, N, K = kappa_q.shape
-        phi = ft.features(kappa_q.reshape(B, H // self.group, self.group * N, K), self.p)
+        phi = ft.features(kappa_q.reshape(B, S.size(1), self.group * N, K), self.p)
         return (phi @ (W * S)).reshape(B, H, N, S.size(-1))
 
     def read_chunk(self, kappa_q: Tensor, kappa_k: Tensor, values: Tensor, S: Tensor, W: Tensor) -> Tensor:
         """The state, and of the chunk itself the keys up to the query's own."""
         B, H, C, K = kappa_q.shape
         E = values.size(-1) - 1
-        grouped = kappa_q.reshape(B, H // self.group, self.group * C, K)
+        grouped = kappa_q.reshape(B, S.size(1), self.group * C, K)
         sees = torch.ones(C, C, dtype=values.dtype, device=values.device).tril().repeat(self.group, 1)
         f = sees * ft.polynomial(grouped @ kappa_k.mT - 1, self.c)  # both kappas begin with 1
         if self.masked:

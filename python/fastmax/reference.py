@@ -42,6 +42,7 @@ def attention(
     """
     q, k, v = query.double(), key.double(), value.double()
     (B, H, N, D), (_, Hkv, M, _), E = q.shape, k.shape, v.size(3)
+    group = H // max(Hkv, 1)
     w = torch.ones(B, M, dtype=q.dtype, device=q.device) if key_weight is None else key_weight.double()
     seed = torch.as_tensor(seed)
     c = ft.coefficients_of(p, coefficients)
@@ -53,7 +54,7 @@ def attention(
         q = q * ft.keep(dropout_p, seed, ft.QUERIES, B, H, N, 0, q)[..., None]
         k = k * ft.keep(dropout_p, seed, ft.KEYS, B, Hkv, M, 0, k)[..., None]
     # Keys and values of every query's head; what sees what.
-    k_h, v_h = (x.repeat_interleave(H // Hkv, 1) for x in (k, v))
+    k_h, v_h = (x.repeat_interleave(group, 1) for x in (k, v))
     weight = w[:, None, None, :].expand(B, H, N, M)
     if is_causal:
         weight = weight.tril(M - N)
@@ -70,15 +71,15 @@ def attention(
         phi_q, phi_k = ft.features(kappa_q, p), ft.features(kappa_k, p)
     if dropout_p > 0 and dropout != "token":
         mask = ft.feature_mask(p, K, dropout_p, dropout, seed, B, Hkv, 0, q)
-        mask, phi = (x.repeat_interleave(H // Hkv, 1) for x in (mask, phi_k))
+        mask, phi = (x.repeat_interleave(group, 1) for x in (mask, phi_k))
         numerators = weight * ((W * mask[:, :, None] * phi_q) @ phi.mT)
 
     numerator, g, total = numerators @ v_h, denominators.sum(-1, keepdim=True), weight.sum(-1, keepdim=True)
     if initial_state is not None:
         past = initial_state[:, :, : len(W)].double()
-        read = (W * phi_q) @ past.repeat_interleave(H // Hkv, 1)
+        read = (W * phi_q) @ past.repeat_interleave(group, 1)
         numerator, g = numerator + read[..., :E], g + read[..., E:]
-        total = total + past[:, :, :1, E:].repeat_interleave(H // Hkv, 1)
+        total = total + past[:, :, :1, E:].repeat_interleave(group, 1)
     if p % 2 == 1 or coefficients is not None:
         g = torch.where(g < _FLOOR * total, _FLOOR * total.detach(), g)
     o = torch.where(g == 0, 0, numerator / torch.where(g == 0, 1, g))

@@ -203,6 +203,21 @@ def test_the_chunks_of_the_composite_path_join(causal, dropout_p):
         torch.testing.assert_close(ours, true, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("options", [{}, {"is_causal": True}, {"p": 1}, {"normalize": "l2"}], ids=str)
+@pytest.mark.parametrize("sizes", [{"D": 1}, {"H": 0, "Hkv": 0}, {"H": 0}, {"B": 0}, {"N": 0}, {"N": 0, "M": 0}], ids=str)
+def test_the_smallest_sizes(sizes, options, method):
+    inputs = make_inputs(**sizes, requires_grad=True)
+    o = sdpa(*inputs, enable_gqa=True, method=method, **options)
+    truth = reference.attention(*inputs, **options)
+    torch.testing.assert_close(o, truth, rtol=0, atol=1e-12)
+    for ours, true in zip(torch.autograd.grad(o.sum(), inputs), torch.autograd.grad(truth.sum(), inputs)):
+        torch.testing.assert_close(ours, true, rtol=1e-10, atol=1e-10)
+    k, v = inputs[1:]
+    state = fastmax.FastmaxState.zeros(k.size(0), k.size(1), k.size(3), 3, dtype=k.dtype).update(k, v)
+    torch.testing.assert_close(state.query(inputs[0]), reference.attention(*inputs), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("method", ["auto", "composite"])
 @pytest.mark.parametrize("normalize", ["standardize", "l2", "max_norm"])
 @pytest.mark.parametrize("size", [1e-30, 1e30, 1e38])
