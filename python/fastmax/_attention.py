@@ -301,7 +301,7 @@ def _row_indices(rows: Any) -> Tensor:
     need_type("rows", rows, Sequence, "a sequence of ints or None")
     for n in rows:
         need_type("rows", n, int, "a sequence of ints or None")
-    return torch.tensor([*rows], dtype=torch.int64)
+    return torch.tensor([*rows], dtype=torch.int64, device="cpu")
 
 
 def _check_call(dropout_p: float, is_causal: bool, enable_gqa: bool, query: Tensor, key: Tensor) -> None:

@@ -47,7 +47,7 @@ def _attend(q, k, v, key_weight, initial_state, cu_q, cu_k, method, dropout_p, o
     seed = None
     if dropout_p != 0:
         options["dropout_p"] = dropout_p
-        seed = torch.randint(torch.iinfo(torch.int64).max, ())
+        seed = torch.randint(torch.iinfo(torch.int64).max, (), device="cpu")
     inputs = (q, k, v, key_weight, initial_state, cu_q, cu_k, seed)
     transformed = is_transformed()
     of_weight = key_weight is not None and key_weight.requires_grad and torch.is_grad_enabled()

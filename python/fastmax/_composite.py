@@ -285,11 +285,13 @@ def _plan(
     initial_state: Tensor | None = None,
 ) -> None:
     """Asks for a plan of tokens of these sizes, whose values it does not read: they have next to no memory."""
-    qkv = [torch.empty_strided(shape, (0,) * (len(shape) - 1) + (1,), dtype=dtype) for shape, dtype in tokens]
+    qkv = [
+        torch.empty_strided(shape, (0,) * (len(shape) - 1) + (1,), dtype=dtype, device="cpu") for shape, dtype in tokens
+    ]
     if weight is not None and key_weight is None:
-        key_weight = torch.ones(weight[0], dtype=weight[1])
+        key_weight = torch.ones(weight[0], dtype=weight[1], device="cpu")
     if state is not None and initial_state is None:
-        initial_state = torch.zeros(state[0], dtype=state[1])
+        initial_state = torch.zeros(state[0], dtype=state[1], device="cpu")
     torch.ops.fastmax.plan(*qkv, key_weight, initial_state, **options)
 
 

@@ -24,12 +24,15 @@ def need_tensor(name: str, value: Any) -> None:
     need(not value.is_nested, f"{name} not nested (sequences of several lengths are cu_seqlens or key_weight)", "a nested tensor")
 
 
-def need_one_place(q: Tensor, **others: Tensor | None) -> None:
-    """Of tensors on several devices, or sparse ones, PyTorch's own error names no argument; beside one of "meta" there is none."""
+def need_one_place(q: Tensor, *, seed: Tensor | None = None, **others: Tensor | None) -> None:
+    """Of tensors on several devices, or sparse ones, PyTorch's own error names no argument; beside one of "meta" there is none.
+    A seed is drawn on the CPU and may stay there."""
     for name, x in {"q": q, **others}.items():
         if x is not None:
             need(x.layout == torch.strided, f"{name} dense", x.layout)
             need(x.device == q.device, f"{name} on q's device {q.device}", x.device)
+    if seed is not None:
+        need(seed.is_cpu or seed.device == q.device, f"seed on the CPU or q's device {q.device}", seed.device)
 
 
 # The core's words for what a caller of Python sees under another name, and its numbers of rows and columns.

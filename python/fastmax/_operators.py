@@ -120,7 +120,7 @@ def _check_on_meta(
 @torch.library.register_fake("fastmax::forward")
 def _(q, k, v, key_weight=None, initial_state=None, cu_q=None, cu_k=None, seed=None, *, p=2,
       coefficients=None, return_state=False, **options):  # fmt: skip
-    need_one_place(q, k=k, v=v, key_weight=key_weight, initial_state=initial_state, cu_q=cu_q, cu_k=cu_k)
+    need_one_place(q, seed=seed, k=k, v=v, key_weight=key_weight, initial_state=initial_state, cu_q=cu_q, cu_k=cu_k)
     _check_on_meta(q, k, v, key_weight, initial_state, cu_q, p=p, coefficients=coefficients, return_state=return_state, **options)
     return (
         _empty_in_layout_of(q, v.size(3)),
@@ -134,6 +134,8 @@ def _(q, k, v, key_weight=None, initial_state=None, cu_q=None, cu_k=None, seed=N
 @torch.library.register_fake("fastmax::backward")
 def _(d_o, d_final_state, o, g, q, k, v, key_weight=None, initial_state=None, cu_q=None, cu_k=None,
       seed=None, *, p=2, **_):  # fmt: skip
+    need_one_place(q, seed=seed, d_o=d_o, d_final_state=d_final_state, o=o, g=g, k=k, v=v, key_weight=key_weight,
+                   initial_state=initial_state, cu_q=cu_q, cu_k=cu_k)  # fmt: skip
     d_initial_state = None if initial_state is None else _empty_state(k, v, cu_q, p)
     return *(_empty_in_layout_of(x, x.size(3)) for x in (q, k, v)), d_initial_state
 
@@ -148,7 +150,7 @@ def _(q, k, v, state, key_weight=None, **options):
 @torch.library.register_fake("fastmax::composite_attention_weights")
 @torch.library.register_fake("fastmax::attention_weights")
 def _(q, k, key_weight=None, rows=None, seed=None, **options):
-    need_one_place(q, k=k, key_weight=key_weight)
+    need_one_place(q, seed=seed, k=k, key_weight=key_weight, rows=rows)
     _check_on_meta(q, k, k, key_weight, None, **options)
     return q.new_empty([*q.shape[:2], q.size(2) if rows is None else rows.numel(), k.size(2)])
 

@@ -44,7 +44,7 @@ def attention(
     (B, H, N, D), (_, Hkv, M, _), E = q.shape, k.shape, v.size(3)
     group = H // max(Hkv, 1)
     w = torch.ones(B, M, dtype=q.dtype, device=q.device) if key_weight is None else key_weight.double()
-    seed = torch.as_tensor(seed)
+    seed = torch.as_tensor(seed, device=q.device)
     c = ft.coefficients_of(p, coefficients)
     if scale is None:
         scale = ft.default_scale(p, D, normalize)

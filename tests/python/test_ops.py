@@ -330,8 +330,21 @@ BAD = [
     (change(dropout_p=0.1), "a seed with dropout_p 0.1, got none"),
     (change(dropout_p=0.1, seed=torch.zeros(1)), "seed an int64 tensor of one element, got Float of 1"),
     (change(dropout_p=0.1, seed=torch.zeros(2).long()), "seed an int64 tensor of one element, got Long of 2"),
+    (change(dropout_p=0.1, seed=torch.tensor(3, device="meta")), "seed on the CPU or q's device cpu, got meta"),
     (change(initial_state=Q), "initial_state.F == C(D + p, p) = 45, got 5"),
 ]
+
+
+@pytest.mark.parametrize("name", ["forward", "composite_forward"])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_seed_is_on_the_cpu_or_with_the_tokens(device, name):
+    tokens = [Q.to(device)] * 3
+    forward = getattr(ops, name)
+    for seed in (torch.tensor(3), torch.tensor(3, device=device)):
+        assert forward(*tokens, seed=seed, dropout_p=0.1)[0].device.type == device
+    o, g, *_ = forward(*tokens)
+    with pytest.raises(ValueError, match="d_o on q's device"):
+        getattr(ops, name.replace("for", "back"))(Q.to("meta" if device == "cpu" else "cpu"), None, o, g, *tokens)
 
 
 @pytest.mark.parametrize("arguments, text", BAD, ids=[text for _, text in BAD])

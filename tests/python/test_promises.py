@@ -219,3 +219,25 @@ def test_export_inference_meta_and_deterministic():
             assert all(torch.equal(x, y) for x, y in zip(once, again))
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("method", ["auto", "composite"])
+def test_a_default_device_elsewhere(method):
+    """What a call makes for itself is where its tokens are, or on the CPU."""
+    q, k, v = make_inputs(Hkv=4)
+
+    def calls():
+        weight = q.new_ones(1, 12)
+        torch.manual_seed(4)
+        yield sdpa(q, k, v, None, 0.3, method=method)
+        yield torch.func.vmap(lambda q, k, v: sdpa(q[None], k[None], v[None], key_weight=weight, method=method))(q, k, v)
+        state = fastmax.FastmaxState(q.new_ones(1, 4, 15, 4), D=4)
+        yield torch.func.vmap(lambda k, v: state.clone().update(k[None], v[None]).tensor)(k, v)
+        yield fastmax.attention_weights(q, k, rows=[3, 1])
+        yield reference.attention(q, k, v, dropout_p=0.3, seed=3)
+
+    expected = [*calls()]
+    with torch.device("meta"):
+        elsewhere = [*calls()]
+    for ours, true in zip(elsewhere, expected):
+        assert torch.equal(ours, true)

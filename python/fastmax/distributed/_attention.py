@@ -140,7 +140,7 @@ def _description(
     """What must be the same on all ranks, in the order of _NAMES."""
     scale = ft.default_scale(p, q.size(3), normalize) if scale is None else float(scale)
     c = [*ft.coefficients_of(p, coefficients)] + [0.0] * (4 - p)
-    exact = torch.tensor([scale, *c], dtype=torch.float64).view(torch.int64).tolist()
+    exact = torch.tensor([scale, *c], dtype=torch.float64, device="cpu").view(torch.int64).tolist()
     return [
         int(is_causal),
         p,
