@@ -263,7 +263,7 @@ def attention_weights(
     if attn_mask is not None or key_weight is not None:
         key_weight = _weight_of(attn_mask, key_weight, query, key, shape)
     if rows is not None:
-        rows = _row_indices(rows).to(query.device)
+        rows = _row_indices(rows, query.size(2)).to(query.device)
     need_type("floor", floor, str, "a str")
     options = {**function_options(p, scale, normalize, coefficients), "causal": is_causal, "floor": floor}
     try:
@@ -293,7 +293,7 @@ def _tensors(query: Any, key: Any, value: Any) -> tuple[Tensor, Tensor, Tensor, 
     return query, key, value, shape
 
 
-def _row_indices(rows: Any) -> Tensor:
+def _row_indices(rows: Any, N: int) -> Tensor:
     if isinstance(rows, Tensor):
         whole = rows.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
         need(whole and rows.dim() == 1, "rows of ints, of 1 dimension", f"{rows.dtype} of {rows.dim()}")
@@ -301,6 +301,7 @@ def _row_indices(rows: Any) -> Tensor:
     need_type("rows", rows, Sequence, "a sequence of ints or None")
     for n in rows:
         need_type("rows", n, int, "a sequence of ints or None")
+        need(0 <= n < N, "rows in 0 .. query.N - 1", f"{n} of {N}")
     return torch.tensor([*rows], dtype=torch.int64, device="cpu")
 
 

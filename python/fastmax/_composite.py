@@ -239,7 +239,10 @@ def attention_weights(q, k, key_weight=None, rows=None, seed=None, *, p=2, scale
     dtype = q.dtype
     computed = computed_in(dtype)
     (_, H, N, D), (B, Hkv, M, _) = q.shape, k.shape
-    rows = torch.arange(N, device=q.device) if rows is None else rows
+    if rows is None:
+        rows = torch.arange(N, device=q.device)
+    else:
+        _check_rows(rows, N)
     q_hat = ft.normalized(q.to(computed), normalize)[:, :, rows]
     k_hat = ft.normalized(k.to(computed), normalize, key_weight).repeat_interleave(H // max(Hkv, 1), 1)
     weight = q_hat.new_ones(B, M) if key_weight is None else key_weight
@@ -270,6 +273,18 @@ def check(
     # Weights and states are judged by their values, which may be elsewhere, or of a transform.
     seen = k.is_cpu and not torch._C._are_functorch_transforms_active()
     _plan(tokens, weight, state, options, *((key_weight, initial_state) if seen else (None, None)))
+
+
+def _check_rows(rows: Tensor, N: int) -> None:
+    """Where their values are seen: indexing would take -1 for the last."""
+    if torch.compiler.is_compiling():
+        return
+    while torch._C._functorch.is_gradtrackingtensor(rows):
+        rows = torch._C._functorch.get_unwrapped(rows)
+    if rows.is_meta or torch._C._functorch.is_batchedtensor(rows):
+        return
+    for n in rows.tolist():
+        need(0 <= n < N, "rows in 0 .. q.N - 1", f"{n} of {N}")
 
 
 def _size(x: Tensor) -> _Size:

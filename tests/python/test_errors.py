@@ -316,6 +316,23 @@ def test_wrong_states_steps_and_rows(call, kind, text):
     check(call, kind, text)
 
 
+@pytest.mark.parametrize("n", [-1, 5])
+def test_rows_that_are_not_there(n):
+    """On every path: an index of -1 would be that of the last row."""
+
+    def weights(x, rows=(0, n)):
+        return fastmax.attention_weights(x, x, rows=rows)
+
+    text = f"rows in 0 .. query.N - 1, got {n} of 5"
+    for rows in ((0, n), torch.tensor([0, n])):
+        for call in (weights, torch.func.vmap(weights, (0, None)), torch.func.jacrev(weights)):
+            check(lambda: call(X[None], rows), ValueError, text)
+    for call in (lambda: weights(X.to("meta")), lambda: torch.compile(weights, backend="eager")(X)):
+        check(call, ValueError, text)
+    for name in ("attention_weights", "composite_attention_weights"):
+        check(lambda: getattr(torch.ops.fastmax, name)(X, X, None, torch.tensor([n])), ValueError, f"rows in 0 .. q.N - 1, got {n} of 5")
+
+
 @pytest.mark.parametrize("method", ["auto", "composite"])
 def test_denominators_near_zero(method):
     """At the paper's scale, p = 1 meets some; the default scale never does, and clamping is for who asks for it."""
