@@ -151,16 +151,18 @@ def computed_in(dtype: torch.dtype) -> torch.dtype:
 
 def _attention(first, q, k, v, key_weight, initial_state, seed, *, return_state, floor="auto", **options):
     """One sequence, the one numbered `first`, or a batch of them."""
-    scan, inputs = _prepared(first, q, k, v, key_weight, initial_state, seed, **options)
+    scan, unit, inputs = _prepared(first, q, k, v, key_weight, initial_state, seed, **options)
     sums, state = scan(*inputs)
-    numerator, g = sums[..., :-1], sums[..., -1]
+    unit_q = unit.repeat_interleave(scan.group, 1)
+    numerator, g = sums[..., :-1], sums[..., -1] / unit_q
     smallest = None
     if is_judged(**options):
         total = _visible_weight(q, k, key_weight, initial_state, options)
         g, smallest = _floored(g, total, floor_is_error(floor, q.size(3), **options))
     rows = g != 0
-    o = torch.where(rows[..., None], numerator / torch.where(rows, g, 1)[..., None], 0)
+    o = torch.where(rows[..., None], numerator / torch.where(rows, g * unit_q, 1)[..., None], 0)
     if return_state:
+        state = state / unit[..., None]
         unused = math.comb(q.size(3) + scan.p, scan.p) - state.size(2)  # rows of zeros under standardize
         state = torch.nn.functional.pad(state, (0, 0, 0, unused))
     return o.to(q.dtype), g, state if return_state else None, smallest
@@ -174,17 +176,18 @@ def _backward(first, q, k, v, key_weight, initial_state, seed, d_o, d_final_stat
     inputs = [None if x is None else x.detach().requires_grad_() for x in (q, k, v, initial_state)]
     q_leaf, k_leaf, v_leaf, state_leaf = inputs
     with torch.enable_grad():
-        scan, prepared = _prepared(first, q_leaf, k_leaf, v_leaf, key_weight, state_leaf, seed, **options)
+        scan, unit, prepared = _prepared(first, q_leaf, k_leaf, v_leaf, key_weight, state_leaf, seed, **options)
     kappa_q, kappa_k, values, W, past = prepared
     d_o, o = d_o.to(g.dtype), o.to(g.dtype)
     rows = g != 0
-    d_sums = torch.where(rows, 1 / torch.where(rows, g, 1), 0)[..., None] * torch.cat(
+    g_sums = g * unit.repeat_interleave(scan.group, 1)
+    d_sums = torch.where(rows, 1 / torch.where(rows, g_sums, 1), 0)[..., None] * torch.cat(
         [d_o, -(d_o * o).sum(-1, keepdim=True)], -1
     )
     if is_judged(**options):
         floored = g <= _FLOOR[g.dtype] * _visible_weight(q, k, key_weight, initial_state, options)
         d_sums[..., -1].masked_fill_(floored, 0)
-    R = torch.zeros_like(past) if d_final_state is None else d_final_state[:, :, : past.size(2)]
+    R = torch.zeros_like(past) if d_final_state is None else d_final_state[:, :, : past.size(2)] / unit[..., None]
     d_prepared = scan.vjp([x.detach() for x in prepared], d_sums, R)
     through = [(x, d) for x, d in zip((kappa_q, kappa_k, values, past), d_prepared) if x.requires_grad]
     results, d_results = zip(*through)
@@ -201,7 +204,8 @@ def is_judged(p: int = 2, coefficients: Sequence[float] | None = None, **_: Any)
 
 def _prepared(first, q, k, v, key_weight, initial_state, seed, *, p=2, scale=None, normalize="standardize", coefficients=None,
               causal=False, dropout_p=0.0, dropout="quadratic", chunk=0, **_):  # fmt: skip
-    """The scan, and what it is of: kappa_q, kappa_k, values [v, 1], features' weights W and the past."""
+    """The scan, the unit of its sums [B, Hkv, 1], and what it is of: kappa_q, kappa_k, values [v, 1], features' weights W and
+    the past."""
     computed = computed_in(q.dtype)
     q, k, v = q.to(computed), k.to(computed), v.to(computed)
     (B, H, N, D), (_, Hkv, M, _), E = q.shape, k.shape, v.size(3)
@@ -215,8 +219,7 @@ def _prepared(first, q, k, v, key_weight, initial_state, seed, *, p=2, scale=Non
     kappa_q, kappa_k = ft.kappa(q, normalize), ft.kappa(k, normalize)
     kappa_q = torch.cat([kappa_q[..., :1], q_scale * kappa_q[..., 1:]], -1)
     values = torch.cat([v, torch.ones_like(v[..., :1])], -1)
-    if key_weight is not None:
-        values = values * key_weight[:, None, :, None]
+    weight = values.new_ones(B, M) if key_weight is None else key_weight
 
     # Features' weights: in the numerator's E columns perhaps masked, in the denominator's, the last, never.
     K = kappa_k.size(-1)
@@ -224,12 +227,25 @@ def _prepared(first, q, k, v, key_weight, initial_state, seed, *, p=2, scale=Non
     past = k.new_zeros(B, Hkv, len(W), E + 1)
     if initial_state is not None:
         past = past + initial_state[:, :, : len(W)]
+    unit = _unit(weight.sum(1)[:, None] + past[:, :, 0, -1], D, p, q_scale, normalize, c)[..., None]
+    values, past = values * (weight[:, None] * unit)[..., None], past * unit[..., None]
     masked = dropout_p > 0 and dropout != "token"
     if masked:
         mask = ft.feature_mask(p, K, dropout_p, dropout, seed, B, Hkv, first, q)
         W = torch.cat([(W * mask[..., None]).expand(-1, -1, -1, E), W.expand(B, Hkv, -1, 1)], -1)
     scan = _Scan(p, c, H // max(Hkv, 1), masked, chunk or _chunk_tokens(past.size(2)), causal)
-    return scan, (kappa_q, kappa_k, values, W, past)
+    return scan, unit, (kappa_q, kappa_k, values, W, past)
+
+
+@torch.no_grad()
+def _unit(total: Tensor, D: int, p: int, q_scale: float, normalize: str, c: list[float]) -> Tensor:
+    """A power of two by which no sum over values is above the largest of them: docs/math.md, section 11. `total` is the sum of
+    all weights. It is a factor of values here, so it bounds also what queries do not read at once: states and W S."""
+    if normalize == "none":
+        return torch.ones_like(total)
+    norm = D**0.5 if normalize == "standardize" else 1.0  # of x^, at most
+    f = math.factorial(p) * sum(abs(c_l) * (max(q_scale, 1) * norm**2) ** l for l, c_l in enumerate(c))
+    return torch.exp2(-torch.log2(2 * max(f, norm**p) * total.clamp(min=1)).ceil())
 
 
 def attention_weights(q, k, key_weight=None, rows=None, seed=None, *, p=2, scale=None, normalize="standardize",

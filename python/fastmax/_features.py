@@ -42,7 +42,8 @@ def polynomial(s: Tensor, c: list[float]) -> Tensor:
 
 
 def normalized(x: Tensor, how: str, key_weight: Tensor | None = None) -> Tensor:
-    """x^ of tokens x [B, H, N, D]. key_weight [B, N]: under max_norm, keys of weight 0 do not count.
+    """x^ of tokens x [B, H, N, D]. key_weight [B, N]: under max_norm, keys of weight 0 do not count,
+    and are zeros: what is far longer than those that do would overflow.
 
     Tokens so large that their squares would overflow are divided by their largest entry first, a constant that cancels.
     """
@@ -55,11 +56,11 @@ def normalized(x: Tensor, how: str, key_weight: Tensor | None = None) -> Tensor:
         x = x - x.mean(-1, keepdim=True)
         return x / (x.square().mean(-1, keepdim=True) + 1e-6 / unit.square()).sqrt()
     if how == "max_norm" and x.size(2) > 0:
-        counted = x if key_weight is None else x * (key_weight[:, None, :, None] > 0)
+        counted = x if key_weight is None else torch.where(key_weight[:, None, :, None] > 0, x, 0)
         largest = counted.detach().abs().amax((2, 3), keepdim=True)
         unit = torch.where(largest > 1e15, largest, 1)
         squared = (counted / unit).square().sum(-1, keepdim=True).amax(2, keepdim=True)
-        return x / unit / (squared + 1e-24 / unit.square()).sqrt()
+        return counted / unit / (squared + 1e-24 / unit.square()).sqrt()
     return x
 
 

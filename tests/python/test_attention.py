@@ -231,6 +231,34 @@ def test_tokens_of_any_finite_size(size, normalize, method):
     assert all(x.isfinite().all() for x in torch.autograd.grad(o.sum(), (q, k)))
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("options", [{}, {"p": 1}, {"p": 4}, {"scale": 0.01}, {"normalize": "l2"}, {"coefficients": [1, 1, 9]}], ids=str)
+def test_values_of_any_finite_size(options, causal, method):
+    """Sums of weights and values, up to f = 2000 of each here, are far above what float32 holds."""
+    q, k, v = make_inputs(H=4, N=12, D=8, dtype=torch.float32)
+    weight = make_weight(2, 12, torch.float32) * 2**38
+    options = {**options, "is_causal": causal}
+    for size in (1e-30, 1.0, 3e38):
+        values = v.sign() * size
+        o = sdpa(q, k, values, enable_gqa=True, method=method, floor="clamp", key_weight=weight, **options)
+        truth = reference.attention(q, k, values, key_weight=weight, **options)
+        assert (o - truth).abs().max() < 4e-6 * size
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("p", [2, 4])
+def test_an_entry_that_is_all_padding_has_no_largest_norm(p, method):
+    inputs = make_inputs(dtype=torch.float32, requires_grad=True)
+    weight = make_weight(2, 12, torch.float32)
+    weight[0] = 0
+    options = {"p": p, "normalize": "max_norm", "key_weight": weight}
+    o = sdpa(*inputs, enable_gqa=True, method=method, **options)
+    truth = reference.attention(*inputs, **options)
+    torch.testing.assert_close(o, truth.float())
+    torch.testing.assert_close(torch.autograd.grad(o.sum(), inputs), torch.autograd.grad(truth.sum(), inputs), rtol=1e-5, atol=1e-5)
+
+
 # Rows of the matrix.
 
 
