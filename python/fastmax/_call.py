@@ -139,6 +139,9 @@ def _step_functions(q, k, v, state, key_weight, options):
     w = None if key_weight is None else key_weight.unsqueeze(1)
     if (state.is_cpu or state.is_meta) and torch.compiler.is_compiling():
         return operators.step(q, k, v, state, w, **options).squeeze(2)
+    device = q.device.type
+    if _composite.autocasts(device):
+        q, k, v = autocast(device, q, k, v)
     run = _composite.attention if is_transformed() else operators.composite_forward
     o, _, new, _ = run(q, k, v, w, state, return_state=True, **options)
     state.copy_(new)
