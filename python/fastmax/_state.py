@@ -17,6 +17,14 @@ from fastmax._files import save_tensors
 _DTYPES = (torch.float32, torch.float64)
 
 
+def _numbers(text: str) -> list[float]:
+    return [*map(float, text.split())]
+
+
+_METADATA = (("order", int, "an int"), ("D", int, "an int"), ("E", int, "an int"), ("count", int, "an int"),
+             ("scale", float, "a number"), ("coefficients", _numbers, "numbers"))  # fmt: skip
+
+
 class FastmaxState:
     """S = sum_m w_m phi(k^_m) [v_m, 1], a value: states of one function add up, in any order.
 
@@ -25,7 +33,7 @@ class FastmaxState:
             else float32. It may require a gradient.
         D, E: channels of keys and of values.
         p, scale, normalize, coefficients: the function that queries are answered with.
-        count: tokens that joined, padding included.
+        count: tokens that joined, padding included; of packed sequences, those of all together.
 
     Raises:
         ValueError, TypeError: for a tensor whose shape or type does not fit D and p, for a function that no state is of (max_norm, a
@@ -218,13 +226,17 @@ class FastmaxState:
                 entries: dict[str, Any] = {"state": file.get_tensor("state"), **metadata}
         except SafetensorError as wrong:
             raise ValueError(f"fastmax: need a safetensors file, got {path}: {wrong}") from None
-        for name, kind in (("order", int), ("D", int), ("E", int), ("count", int), ("scale", float)):
-            if name in entries:
-                entries[name] = kind(entries[name])
-        if "coefficients" in entries:
-            entries["coefficients"] = [float(c) for c in entries["coefficients"].split()]
+        for name, read, words in _METADATA:
+            try:
+                if name in entries:
+                    entries[name] = read(entries[name])
+            except ValueError:
+                need(False, f"{name} {words} in {path}", repr(entries[name]))
         state = cls.zeros(0, 0, 1, 1)
-        state.load_state_dict(entries)
+        try:
+            state.load_state_dict(entries)
+        except ValueError as wrong:
+            raise ValueError(f"{wrong} in {path}") from None
         return state
 
     def __repr__(self) -> str:

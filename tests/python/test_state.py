@@ -73,6 +73,14 @@ def test_a_step_with_weights_and_of_16_bits():
     half = FastmaxState.zeros(2, 2, 4, 3)
     o = fastmax.step(*(x[:, :, 0].bfloat16() for x in (q, k, v)), half)
     assert o.dtype == torch.bfloat16 and half.tensor.dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        tokens = [x[:, :, 0].float() for x in (q, k, v)]
+        o = fastmax.step(*tokens, FastmaxState.zeros(2, 2, 4, 3))
+        states = FastmaxState.zeros(2, 2, 4, 3).tensor[None]
+        step = torch.func.vmap(lambda q, k, v, state: fastmax.step(q, k, v, FastmaxState(state, D=4)))
+        in_vmap = step(*(x[None] for x in tokens), states)
+    assert o.dtype == in_vmap.dtype == torch.bfloat16
+    torch.testing.assert_close(in_vmap[0], o)
     with torch.inference_mode():
         fastmax.step(*(x[:, :, 0].bfloat16() for x in (q, k, v)), FastmaxState.zeros(2, 2, 4, 3))
 
@@ -173,6 +181,34 @@ def test_the_file_is_that_of_the_core(tmp_path):
         assert file.metadata() == {
             "order": "1", "D": "4", "E": "3", "count": "0", "scale": "0.25", "normalize": "standardize",
         }  # fmt: skip
+
+
+DAMAGE = [
+    ({"order": "two"}, "order an int in {}, got 'two'"),
+    ({"count": "1.5"}, "count an int in {}, got '1.5'"),
+    ({"count": "-1"}, "count >= 0, got -1 in {}"),
+    ({"scale": ""}, "scale a number in {}, got ''"),
+    ({"normalize": "max"}, "normalize 'standardize', 'l2' or 'none' in a state, got max in {}"),
+    ({"coefficients": "1 x"}, "coefficients numbers in {}, got '1 x'"),
+    ({"E": "4"}, "E = 3 as in state, got 4 in {}"),
+    ({"D": "9"}, "a state of shape [B, Hkv, 10, E + 1] for p = 1 and D = 9, got [1, 2, 5, 4] in {}"),
+    ({"D": None}, "the entries state, order, D, E, count, scale, normalize, got none of D in {}"),
+]
+
+
+@pytest.mark.parametrize("damage, text", DAMAGE, ids=[text for _, text in DAMAGE])
+def test_a_damaged_file_is_named(damage, text, tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    path = tmp_path / "state.safetensors"
+    FastmaxState.zeros(1, 2, 4, 3, p=1).save(path)
+    with safe_open(path, framework="pt") as file:
+        metadata, tensor = {**file.metadata(), **damage}, file.get_tensor("state")
+    save_file({"state": tensor}, path, {name: x for name, x in metadata.items() if x is not None})
+    with pytest.raises(ValueError) as error:
+        FastmaxState.load(path)
+    assert str(error.value) == f"fastmax: need {text.format(path)}"
 
 
 def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch):
