@@ -341,6 +341,8 @@ def _weight_of_mask(mask: Tensor, query: Tensor, key: Tensor, shape: torch.Size)
     narrow = mask
     hidden = mask.is_meta or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
     for axis in (-2, -3):
+        if narrow.dim() >= -axis and narrow.size(axis) == query.size(axis) == 0:
+            narrow = narrow.all(axis, keepdim=True)  # of nothing: True
         if narrow.dim() >= -axis and narrow.size(axis) > 1:
             first = narrow.narrow(axis, 0, 1)
             if narrow.stride(axis) == 0 or not (hidden or (narrow != first).any()):

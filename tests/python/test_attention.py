@@ -125,6 +125,8 @@ def test_a_mask_of_keys_is_a_shorter_sequence(method):
         mask.expand(9, 12).clone(),
     ):
         torch.testing.assert_close(sdpa(q, k, v, shaped, method=method), short, rtol=0, atol=1e-14)
+    for sizes in ((0, 12), (1, 0, 12), (2, 1, 0, 12), (2, 4, 0, 12)):  # no query
+        assert sdpa(q[:, :, :0], k, v, torch.ones(sizes, dtype=torch.bool), method=method).shape == (2, 4, 0, 3)
     nothing = sdpa(q, k, v, torch.zeros(2, 1, 1, 12, dtype=torch.bool), method=method)
     assert not nothing.any()  # where PyTorch's function has NaN
 

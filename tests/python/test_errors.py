@@ -97,6 +97,8 @@ CALLS = [
     ({"attn_mask": torch.eye(2, 5).bool()}, ValueError, "broadcastable to [2, 1, 1, 5]"),
     ({"attn_mask": torch.ones(2, 1, 1, 4).bool()}, ValueError, "got [2, 1, 1, 4]"),
     ({"attn_mask": torch.ones(3, 1, 1, 5).bool()}, ValueError, "got [3, 1, 1, 5]"),
+    ({"attn_mask": torch.ones(0, 5).bool()}, ValueError, "got [0, 5]"),
+    ({"query": X[:, :, :0], "attn_mask": torch.ones(0, 4).bool()}, ValueError, "got [0, 4]"),
     ({"attn_mask": True}, TypeError, "attn_mask a Tensor, got bool"),
     ({"attn_mask": torch.ones(5).bool(), "key_weight": W}, ValueError, "attn_mask or key_weight, got both"),
     ({"key_weight": W.bool()}, ValueError, "key_weight of dtype torch.float32, got torch.bool"),
