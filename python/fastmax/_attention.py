@@ -273,20 +273,22 @@ def attention_weights(
     return a if len(shape) == 4 else a.reshape(*shape[:-2], *a.shape[-2:])
 
 
-def _tensors(query: Any, key: Any, value: Any) -> tuple[Tensor, Tensor, Tensor, torch.Size]:
-    """[..., H, N, D] as [B, H, N, D], and the shape that query had."""
+def _tensors(
+    query: Any, key: Any, value: Any, names: tuple[str, str, str] = ("query", "key", "value")
+) -> tuple[Tensor, Tensor, Tensor, torch.Size]:
+    """[..., H, N, D] as [B, H, N, D], and the shape that query had. `names`: the caller's, for errors."""
     tensors = isinstance(query, Tensor) and isinstance(key, Tensor) and isinstance(value, Tensor)
     if not tensors or query.is_nested or key.is_nested or value.is_nested:
-        for name, x in (("query", query), ("key", key), ("value", value)):
+        for name, x in zip(names, (query, key, value)):
             need_tensor(name, x)
     shape = query.shape
     if len(shape) == key.dim() == value.dim() == 4:
         return query, key, value, shape
-    for name, x in (("query", query), ("key", key), ("value", value)):
+    for name, x in zip(names, (query, key, value)):
         need(x.dim() >= 3, f"{name} of 3 dimensions or more [..., heads, tokens, channels]", x.dim())
         need(
             x.shape[:-3] == shape[:-3],
-            f"{name} of query's leading dimensions {[*shape[:-3]]}",
+            f"{name} of {names[0]}'s leading dimensions {[*shape[:-3]]}",
             [*x.shape[:-3]],
         )
     query, key, value = (x[None] if x.dim() == 3 else x.flatten(0, -4) for x in (query, key, value))

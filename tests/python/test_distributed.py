@@ -149,8 +149,11 @@ def refuses_on_every_rank(rank, size):
     others = r"valid arguments on every rank, got an error on \[2\]"
     refused(ValueError, "p in 1..4, got 5" if last else others, p=5 if last else 2)
     refused(TypeError if last else ValueError, "p an int" if last else others, p="2" if last else 2)
-    refused(TypeError if last else ValueError, "query a Tensor" if last else others,
+    refused(TypeError if last else ValueError, "need q a Tensor" if last else others,
             *((None,) * 3 if last else make_inputs(6)))  # fmt: skip
+    q, k, v = make_inputs(6)
+    refused(ValueError, r"need k of q's leading dimensions \[1, 2\], got \[1, 1\]" if last else others,
+            *((q[None], k[None, :1], v[None]) if last else (q, k, v)))  # fmt: skip
     weight = torch.full((2, 6), -1.0 if last else 1.0, dtype=torch.float64)
     refused(ValueError, "key_weight" if last else others, key_weight=weight)
     q, k, v = make_inputs(6)

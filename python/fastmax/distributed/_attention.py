@@ -112,7 +112,7 @@ def _device(q: Any, group: dist.ProcessGroup) -> torch.device:
 
 
 def _arguments(q, k, v, is_causal, scale, enable_gqa, p, normalize, key_weight, method, coefficients, floor):
-    q, k, v, shape = _tensors(q, k, v)
+    q, k, v, shape = _tensors(q, k, v, ("q", "k", "v"))
     options = function_options(p, scale, normalize, coefficients)
     _check_call(0.0, is_causal, enable_gqa, q, k)
     for name, value, allowed in (("normalize", normalize, _NORMALIZE), ("method", method, _METHODS), ("floor", floor, _FLOORS)):
