@@ -22,6 +22,7 @@ from fastmax._errors import in_callers_words, need, need_type
 
 _NORMALIZE = ("standardize", "l2", "none", "max_norm")
 _DROPOUT = ("quadratic", "standard", "token")
+_LEAST = {torch.float32: -80.0, torch.float64: -350.0}  # log of the smallest weight whose share kernels of any order can form
 
 
 class MultiheadAttention(nn.Module):
@@ -36,8 +37,11 @@ class MultiheadAttention(nn.Module):
       O(N M) time and memory: pass `need_weights=False` on long sequences.
     - `attn_mask` is the causal mask or nothing.
     - A float `key_padding_mask` b weighs key m by exp(b_m), which is what adding b_m to a score does to softmax: 0
-      keeps a key and -inf drops it. Any number but NaN and inf will do.
+      keeps a key and -inf drops it. Any number but NaN and inf will do. A key that is more than 80 below the row's largest (350
+      in float64) is dropped, for causal queries that do not see the largest, too.
     - A causal query n sees the keys m <= n + M - N, so that the last query sees every key.
+    - Nested tensors are an error: `torch.nn.TransformerEncoder` that was built of PyTorch's layers, and given this module
+      afterwards, needs `enable_nested_tensor=False`.
 
     Args:
         embed_dim, num_heads, bias, kdim, vdim, batch_first, device, dtype: as in PyTorch.
@@ -149,7 +153,8 @@ class MultiheadAttention(nn.Module):
         """
         for name, x, width in (("query", query, self.embed_dim), ("key", key, self.kdim), ("value", value, self.vdim)):  # fmt: skip
             need_type(name, x, Tensor, "a Tensor")
-            need(not x.is_nested, f"{name} not nested (padding is key_padding_mask)", "a nested tensor")
+            need(not x.is_nested, f"{name} not nested (padding is key_padding_mask, and torch.nn.TransformerEncoder makes none "
+                 "with enable_nested_tensor=False)", "a nested tensor")  # fmt: skip
             need(self._takes(x), f"{name} of the module's {self.out_proj.weight.dtype}", x.dtype)
             need(x.dim() in (2, 3), f"{name} of 3 dimensions, or 2 without a batch", x.dim())
             need(x.dim() == query.dim(), f"{name} of query's {query.dim()} dimensions", x.dim())
@@ -170,12 +175,10 @@ class MultiheadAttention(nn.Module):
             is_causal = _is_causal_mask(attn_mask, is_causal, N, M)
         if is_causal:
             need(N <= M, "at most as many queries as keys when causal", f"{N} and {M}")
-        weight = first_weight = None
-        if key_padding_mask is not None:
-            weight, first_weight = self._key_weight(key_padding_mask, key, batched)
+        weight = None if key_padding_mask is None else self._key_weight(key_padding_mask, key, batched)
 
         q, k, v = self._project(query, key, value, same)
-        k, v, weight = self._with_extra_tokens(k, v, weight, first_weight)
+        k, v = self._with_extra_tokens(k, v)
         options: dict[str, Any] = {
             "p": self.p,
             "scale": self.scale,
@@ -214,26 +217,26 @@ class MultiheadAttention(nn.Module):
             return True
         return autocasts(device) and torch.float64 not in (x.dtype, dtype) and x.is_floating_point()
 
-    def _key_weight(self, mask: Tensor, key: Tensor, batched: bool) -> tuple[Tensor, Tensor | None]:
-        """Weights [B, M], and [B, 1] of a further key whose mask is 0, or None for 1."""
+    def _key_weight(self, mask: Tensor, key: Tensor, batched: bool) -> Tensor:
+        """Weights of the extra tokens, whose mask is 0, and of the M keys: [B, extra + M]."""
         need_type("key_padding_mask", mask, Tensor, "a Tensor")
         known = mask.dtype == torch.bool or mask.is_floating_point()
         need(known, "key_padding_mask boolean or float", mask.dtype)
         shape = key.shape[:2] if batched else key.shape[1:2]
         need(mask.shape == shape, f"key_padding_mask of shape {[*shape]}", [*mask.shape])
         dtype = computed_in(key.dtype)
+        extra = (self.bias_k is not None) + self.add_zero_attn
         mask = mask.reshape(key.shape[:2])
         if mask.dtype == torch.bool:
-            return (~mask).to(dtype), None
-        mask = mask.to(dtype)
+            return F.pad(~mask, (extra, 0), value=True).to(dtype)
+        mask = F.pad(mask.to(dtype), (extra, 0))
         if mask.size(1) == 0:
-            return mask, None
-        largest = mask.amax(1, keepdim=True).clamp(min=0)  # only ratios of weights count: none overflows
-        return (mask - largest).exp(), (-largest).exp()
+            return mask
+        largest = mask.amax(1, keepdim=True)  # only ratios of weights count, and with it none overflows
+        mask = mask - largest.masked_fill(largest == -torch.inf, 0)
+        return mask.masked_fill(mask < _LEAST[dtype], -torch.inf).exp()
 
-    def _with_extra_tokens(
-        self, k: Tensor, v: Tensor, weight: Tensor | None, first_weight: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _with_extra_tokens(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """They come first, where the causal mask hides them from nobody."""
         B, H, _, D = k.shape
         if self.bias_k is not None and self.bias_v is not None:
@@ -241,11 +244,7 @@ class MultiheadAttention(nn.Module):
             k, v = torch.cat([bias_k, k], 2), torch.cat([bias_v, v], 2)
         if self.add_zero_attn:
             k, v = F.pad(k, (0, 0, 1, 0)), F.pad(v, (0, 0, 1, 0))
-        if weight is not None and k.size(2) > weight.size(1):
-            extra = k.size(2) - weight.size(1)
-            first = weight.new_ones(B, 1) if first_weight is None else first_weight
-            weight = torch.cat([first.expand(B, extra), weight], 1)
-        return k, v, weight
+        return k, v
 
     def _weights(self, q: Tensor, k: Tensor, average: bool, options: dict[str, Any]) -> Tensor:
         """Extra tokens last, as in PyTorch. A mean is formed head by head, in the memory of one head's matrix."""

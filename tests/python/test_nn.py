@@ -159,17 +159,23 @@ def test_masks():
 
 @pytest.mark.parametrize("kind", [{}, {"add_bias_kv": True, "add_zero_attn": True}], ids=str)
 def test_float_masks_may_be_of_any_size(kind):
-    """exp of 900 is no number: only ratios of weights count, those of the extra keys, whose mask is 0, among them."""
+    """exp of 900 is no number, of -900 nothing: only ratios of weights count, those of the extra keys, whose mask is 0, among them."""
     module, x = MHA(8, 2, dtype=torch.float64, **kind), normal(2, 6, 8)
     mask = normal(2, 6, seed=1)
     o, a = module(x, x, x, mask)
-    if not kind:
-        for ours, wanted in zip(module(x, x, x, mask + 900), (o, a)):
-            torch.testing.assert_close(ours, wanted, rtol=1e-10, atol=1e-12)
-    _, a = module(x, x, x, mask + 30)
-    assert a.shape[-1] == 6 + 2 * bool(kind) and (a[..., 6:] < 1e-11).all()
-    for size in (900.0, -torch.inf):
-        assert module(x, x, x, torch.full((2, 6), size))[0].isfinite().all()
+    for size in (900, 30, -30, -900):
+        shifted, weights = module(x, x, x, mask + size)
+        if kind:
+            assert weights.shape[-1] == 8 and ((weights[..., 6:] if size > 0 else weights[..., :6]) < 1e-11).all()
+            torch.testing.assert_close(weights.sum(-1), torch.ones(2, 6, dtype=torch.float64))
+        else:
+            torch.testing.assert_close(shifted, o, rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(weights, a, rtol=1e-10, atol=1e-12)
+    o, a = module(x, x, x, torch.full((2, 6), -torch.inf))
+    assert o.isfinite().all() and (a[..., :6] == 0).all()
+    rising = (18 * torch.arange(6.0)).expand(2, 6)
+    o, a = module.float()(*[x.float()] * 3, rising, is_causal=True)  # the first queries see little of what counts
+    assert o.isfinite().all() and a.isfinite().all() and (a[..., 1:6].sum(-1)[:, 2:] > 0.99).all()
 
 
 def test_dropout_is_of_training_only():
@@ -187,7 +193,11 @@ def test_in_the_place_of_self_attn():
     x, padding = normal(2, 6, 8, dtype=torch.float32), torch.arange(6) > torch.tensor([[2], [4]])
     expected = layer(x, src_key_padding_mask=padding)
     stack = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    earlier = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1).eval()
+    earlier.layers[0].self_attn = MHA(8, 2)
     with torch.no_grad():
+        with pytest.raises(ValueError, match="enable_nested_tensor=False"):
+            earlier(x, src_key_padding_mask=padding)
         torch.testing.assert_close(layer.eval()(x, src_key_padding_mask=padding), expected)
         twice = layer(expected, src_key_padding_mask=padding)
         torch.testing.assert_close(stack(x, src_key_padding_mask=padding), twice)
