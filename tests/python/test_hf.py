@@ -222,6 +222,20 @@ def test_the_cache_has_one_size_and_takes_a_prompt_in_parts():
     assert sum(layer.nbytes for layer in whole.layers) == sizes[1024]
 
 
+def test_the_constant_cache_is_read_without_gradient_where_it_was_filled_with_one():
+    model, ids = llama(), inputs()
+    cache = fastmax.hf.cache(model)
+    loss = model(ids[:, :8], cache=cache).logits.square().sum()
+    with torch.no_grad():
+        parts = [model(ids[:, n : n + 1], cache=cache).logits for n in range(8, 11)]
+    torch.testing.assert_close(torch.cat(parts, 1), model(ids).logits[:, 8:], atol=2e-5, rtol=1e-4)
+    loss.backward()  # which needs the states as they were
+    gradient = model.model.embed_tokens.weight.grad.clone()
+    model.zero_grad()
+    model(ids[:, :8]).logits.square().sum().backward()
+    torch.testing.assert_close(gradient, model.model.embed_tokens.weight.grad)
+
+
 @pytest.mark.parametrize("name", ["fastmax1", "fastmax3", "fastmax4"])
 def test_the_constant_cache_holds_the_state_of_any_order(name):
     model, (ids, mask) = llama(name), left_padded()
@@ -247,15 +261,20 @@ def test_a_fastmax_model_is_saved_loaded_and_generates(tmp_path):
 def test_auto_classes_load_a_fastmax_model(tmp_path):
     model = llama("fastmax1", fastmax.hf.FastmaxForCausalLM, fastmax.hf.FastmaxConfig, fastmax_p=1)
     model.save_pretrained(tmp_path)
-    body = transformers.AutoModel.from_pretrained(tmp_path).eval()
+    head, body = AutoModelForCausalLM.from_pretrained(tmp_path), transformers.AutoModel.from_pretrained(tmp_path).eval()
     assert type(body) is fastmax.hf.FastmaxModel and body.config._attn_implementation == "fastmax1"
     assert torch.equal(body(inputs()).last_hidden_state, model.model(inputs()).last_hidden_state)
     for name, good in (("fastmax1", True), ("fastmax", False), ("sdpa", False)):
         if good:
             AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation=name)
+            head.set_attn_implementation(name)
             continue
-        with pytest.raises(ValueError, match=f"no attn_implementation, or 'fastmax1' as fastmax_p says, got '{name}'"):
-            AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation=name)
+        for choose in (partial(AutoModelForCausalLM.from_pretrained, tmp_path, attn_implementation=name),
+                       partial(head.set_attn_implementation, name), partial(body.set_attn_implementation, name)):  # fmt: skip
+            with pytest.raises(ValueError, match=f"no attn_implementation, or 'fastmax1' as fastmax_p says, got '{name}'"):
+                choose()
+    head.set_attn_implementation(None)
+    assert head.config._attn_implementation == body.config._attn_implementation == "fastmax1"
 
 
 def test_the_trainer_fits(tmp_path):
@@ -295,6 +314,7 @@ def assisted():
     model.generate(inputs(1), assistant_model=draft, cache=fastmax.hf.cache(model), max_new_tokens=8)
 
 
+OFFSETS = torch.tensor([0, 6, 11], dtype=torch.int32)
 WRONG = {
     "cache of another attention": (lambda: fastmax.hf.cache(llama("sdpa")), "a model of attn_implementation 'fastmax'"),
     "sliding window": (
@@ -310,6 +330,14 @@ WRONG = {
     "packed sequences": (
         lambda: llama()(inputs(), position_ids=torch.tensor([[*range(6), *range(5)]] * 2), use_cache=False),
         "a causal or an unmasked layer",
+    ),
+    "packed sequences by their offsets": (
+        lambda: llama()(inputs(1), cu_seq_lens_q=OFFSETS, cu_seq_lens_k=OFFSETS, max_length_q=6, max_length_k=6),
+        "one sequence a row under attn_implementation='fastmax', got cu_seq_lens_q",
+    ),
+    "packed sequences by their numbers": (
+        lambda: llama()(inputs(1), seq_idx=torch.tensor([[0] * 6 + [1] * 5])),
+        "one sequence a row under attn_implementation='fastmax', got seq_idx",
     ),
     "static cache": (lambda: llama().generate(inputs(), cache_implementation="static", max_new_tokens=4), "tokens so far"),
     "static cache of its own model": (
@@ -348,7 +376,7 @@ def test_wrong_uses_are_one_clear_error(name):
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["position_bias", "sliding_window", "softcap", "s_aux", "head_mask"])
+@pytest.mark.parametrize("name", ["position_bias", "sliding_window", "softcap", "s_aux", "sinks", "head_mask", "indices", "block_indices"])
 def test_what_acts_on_single_scores_is_refused(name):
     q = torch.zeros(1, 4, 3, 8)
     with pytest.raises(ValueError, match=f"need a model without {name} under attn_implementation='fastmax', got one that has it"):

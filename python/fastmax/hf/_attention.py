@@ -14,8 +14,9 @@ from fastmax._errors import need, need_type
 
 NAMES = {"fastmax": 2, **{f"fastmax{p}": p for p in range(1, 5)}}  # of attn_implementation, and the order p
 
-# What some models add to scores or to their sum: a polynomial kernel of q and k has no place for it.
-_REFUSED = ("position_bias", "sliding_window", "softcap", "s_aux", "head_mask")
+# What some models add to scores or to their sum, or say of what single queries see: a polynomial kernel of q and k has no place for it.
+_REFUSED = ("position_bias", "sliding_window", "softcap", "s_aux", "sinks", "head_mask", "indices", "block_indices")
+_PACKED = ("cu_seq_lens_q", "cu_seq_lens_k", "seq_idx")  # where sequences begin that share a row
 
 
 def register() -> None:
@@ -83,6 +84,8 @@ def attention(
     """
     for name in _REFUSED:
         need(rest.get(name) is None, f"a model without {name} under attn_implementation='fastmax'", "one that has it")
+    for name in _PACKED:
+        need(rest.get(name) is None, "one sequence a row under attn_implementation='fastmax'", name)
     causal, weight = _mask(module, attention_mask, is_causal)
     options = {"p": p, **_options(module), "enable_gqa": True}
     of_dropout = {"dropout": options.pop("dropout")} if "dropout" in options else {}

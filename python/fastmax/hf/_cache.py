@@ -52,6 +52,8 @@ class FastmaxCacheLayer(CacheLayerMixin):
     ) -> Tensor:
         """o [B, H, N, E] of the tokens last given to `update`, which join the state."""
         self.pending = False
+        if self.state is not None and self.state.tensor.requires_grad and not torch.is_grad_enabled():
+            self.state = self.state.detach().clone()  # a step writes to it, and backward wants what was there
         if q.size(2) == 1 and self.state is not None and not dropout_p and not torch.is_grad_enabled():
             normalize = options.get("normalize", "standardize")
             self.state.check_function(options["p"], options.get("scale"), normalize, None)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaModel, PreTrainedModel
 
 from fastmax._errors import need, need_type
 from fastmax.hf._attention import NAMES, register
@@ -17,34 +17,36 @@ class FastmaxConfig(LlamaConfig):
     fastmax: dict | None = None
 
 
-def _choose_attention(config: FastmaxConfig) -> None:
+def _own_attention(config: FastmaxConfig, asked: str | dict | None) -> str:
+    """The one of `fastmax_p`, which `asked` may name."""
     p = config.fastmax_p
     need_type("fastmax_p", p, int, "an int")
     need(1 <= p <= 4, "fastmax_p in 1..4", p)
-    asked = config._attn_implementation
-    need(asked is None or NAMES.get(asked) == p, f"no attn_implementation, or 'fastmax{p}' as fastmax_p says", repr(asked))
+    names = [name for name, order in NAMES.items() if order == p]
+    need(asked is None or asked in names, f"no attn_implementation, or 'fastmax{p}' as fastmax_p says", repr(asked))
     register()
-    config._attn_implementation = f"fastmax{p}"
+    return f"fastmax{p}"
 
 
-class FastmaxModel(LlamaModel):
+class _OwnAttention(PreTrainedModel):
+    """From the beginning, and for good."""
+
+    config_class = FastmaxConfig
+
+    def __init__(self, config: FastmaxConfig):
+        config._attn_implementation = _own_attention(config, config._attn_implementation)
+        super().__init__(config)
+
+    def set_attn_implementation(self, attn_implementation: str | dict | None, *args: Any, **kwargs: Any) -> None:
+        super().set_attn_implementation(_own_attention(self.config, attn_implementation), *args, **kwargs)
+
+
+class FastmaxModel(_OwnAttention, LlamaModel):
     """LlamaModel under Fastmax attention: the hidden states, without a head."""
 
-    config_class = FastmaxConfig
 
-    def __init__(self, config: FastmaxConfig):
-        _choose_attention(config)
-        super().__init__(config)
-
-
-class FastmaxForCausalLM(LlamaForCausalLM):
+class FastmaxForCausalLM(_OwnAttention, LlamaForCausalLM):
     """LlamaForCausalLM under Fastmax attention; `generate` runs with the cache of constant size."""
-
-    config_class = FastmaxConfig
-
-    def __init__(self, config: FastmaxConfig):
-        _choose_attention(config)
-        super().__init__(config)
 
     def _prepare_cache_for_generation(
         self, generation_config: Any, model_kwargs: dict, *args: Any, **kwargs: Any
