@@ -186,7 +186,7 @@ class FastmaxState:
         return entries if self.coefficients is None else {**entries, "coefficients": [*self.coefficients]}
 
     def load_state_dict(self, entries: Mapping[str, Any]) -> None:
-        """Becomes the state of `state_dict()`, of any size and function."""
+        """Becomes a copy of the state of `state_dict()`, of any size and function, without gradient."""
         need_type("entries", entries, Mapping, "what state_dict() gives")
         wanted = ("state", "order", "D", "E", "count", "scale", "normalize")
         missing = [name for name in wanted if name not in entries]
@@ -201,7 +201,7 @@ class FastmaxState:
             count=entries["count"],
         )
         need(loaded.E == entries["E"], f"E = {loaded.E} as in state", entries["E"])
-        self.__dict__.update(loaded.__dict__)
+        self.__dict__.update(loaded.detach().clone().__dict__)
 
     def save(self, path: str | PathLike) -> None:
         """A safetensors file, as the C++ library writes and reads them, there whole or not at all. Needs the package
