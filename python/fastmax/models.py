@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from fastmax import _features as ft
 from fastmax._attention import scaled_dot_product_attention, step
+from fastmax._composite import computed_in
 from fastmax._errors import need, need_type
 from fastmax._files import save_tensors
 from fastmax._state import FastmaxState
@@ -222,7 +223,7 @@ class Layer(nn.Module):
         width = self.config.convolution
         if width > 0:
             before = width - 1 if self.config.causal else width // 2
-            real = h if key_weight is None else h * key_weight[..., None]
+            real = h if key_weight is None else h * key_weight[..., None].to(h.dtype)
             h = h + self._filtered(F.pad(real, (0, 0, before, width - 1 - before)))
         return self._rest(x, h, key_weight, 0, None)[0]
 
@@ -283,10 +284,14 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: Tensor, key_weight: Tensor | None = None) -> Tensor:
         """tokens [B, N], or [B, N, values], -> logits [B, N, vocabulary], or [B, classes], or [B / 2, classes] of pairs.
-        key_weight [B, N]: 0 where there is padding."""
+        key_weight [B, N], of any type: 0 where there is padding."""
         x = self._embedded(tokens, 0)
-        if self.config.pool == "class" and key_weight is not None:  # the class token is never padding
-            key_weight = F.pad(key_weight, (1, 0), value=1.0)
+        if key_weight is not None:
+            need_type("key_weight", key_weight, Tensor, "a Tensor")
+            need(key_weight.shape == tokens.shape[:2], f"key_weight of shape {[*tokens.shape[:2]]}", [*key_weight.shape])
+            key_weight = key_weight.to(computed_in(x.dtype))
+            if self.config.pool == "class":  # the class token is never padding
+                key_weight = F.pad(key_weight, (1, 0), value=1.0)
         if self.config.block != "authors":
             x = F.dropout(x, self.config.dropout, self.training)
         for layer in self.layers:
@@ -304,9 +309,13 @@ class Transformer(nn.Module):
     def _pooled(self, x: Tensor, key_weight: Tensor | None) -> Tensor:
         if self.config.pool == "class":
             return x[:, 0]
-        weight = x.new_ones(x.shape[:2]) if key_weight is None else key_weight
-        total = weight.sum(1, keepdim=True) if self.config.pool == "tokens" else self.config.length
-        return (weight[:, None] @ x).squeeze(1) / total
+        dtype = computed_in(x.dtype)
+        weight = x.new_ones(x.shape[:2], dtype=dtype) if key_weight is None else key_weight
+        sums = (weight[:, None] @ x.to(dtype)).squeeze(1)
+        if self.config.pool == "padded":
+            return (sums / self.config.length).to(x.dtype)
+        total = weight.sum(1, keepdim=True)
+        return (sums / total.masked_fill(total == 0, 1)).to(x.dtype)  # of nothing but padding: 0, as attention gives
 
     @torch.no_grad()
     def _begin_as_theirs(self) -> None:
@@ -325,11 +334,8 @@ class Transformer(nn.Module):
         c = self.config
         need(c.causal and c.order > 0, "a causal model with Fastmax for a past", f"{c.attention} and {c.classes} classes")
         like = self.token.weight
-        function = Attention(c).function
-        states = [
-            FastmaxState.zeros(batch, c.heads, c.head_size, c.head_size, device=like.device, **function)
-            for _ in range(c.layers)
-        ]
+        options = {**Attention(c).function, "dtype": computed_in(like.dtype), "device": like.device}
+        states = [FastmaxState.zeros(batch, c.heads, c.head_size, c.head_size, **options) for _ in range(c.layers)]
         width = max(c.convolution - 1, 0)
         recent = [like.new_zeros(batch, width, c.dim) if c.convolution else None for _ in range(c.layers)]
         return Past(0, states, recent)

@@ -179,6 +179,38 @@ def test_padding_of_a_classifier_costs_nothing_but_time(attention, pool):
     torch.testing.assert_close(logits[1:], model(tokens[1:, :12]), rtol=1e-4, atol=1e-6)
 
 
+POOLS = [{"attention": "fastmax2", "pool": pool} for pool in ("tokens", "padded", "class")]
+DTYPES = {torch.float64: 1e-6, torch.bfloat16: 0.1, torch.float16: 0.02}  # and how far from float32
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kind", [*POOLS, {"attention": "softmax"}], ids=str)
+def test_weights_of_any_type_in_a_model_of_any_type(kind, dtype):
+    torch.manual_seed(0)
+    model = Transformer(Config(dim=16, length=20, classes=10, convolution=3, **kind)).eval()
+    tokens, real = torch.randint(256, (2, 20)), torch.arange(20) < torch.tensor([[20], [12]])
+    expected = model(tokens, real.float())
+    model.to(dtype)
+    for weight in (real.float(), real.to(dtype), real):
+        logits = model(tokens, weight)
+        assert logits.dtype == dtype
+        torch.testing.assert_close(logits.float(), expected, rtol=0, atol=DTYPES[dtype])
+    assert model(tokens, torch.zeros(2, 20)).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kind", KINDS[::2], ids=str)
+def test_a_past_of_any_type(kind, dtype):
+    torch.manual_seed(0)
+    model = Transformer(Config(dim=16, length=12, **kind)).eval()
+    tokens = torch.randint(256, (2, 12))
+    expected, past = model(tokens)[:, -1], model.to(dtype).empty_past(2)
+    for part in tokens.split((5, 1, 5, 1), 1):
+        logits = model.next(part, past)
+    assert logits.dtype == dtype
+    torch.testing.assert_close(logits.float(), expected, rtol=0, atol=DTYPES[dtype])
+
+
 def test_a_padded_mean_is_over_the_length():
     torch.manual_seed(0)
     tokens_only, padded = (Transformer(Config(dim=16, length=20, classes=3, pool=pool)) for pool in ("tokens", "padded"))
@@ -257,6 +289,7 @@ def test_copies_compiles_and_trains():
         (lambda: Config(dim=6, heads=2, positions="rotary"), "an even head size dim / heads for rotary"),
         (lambda: Transformer(Config(length=4))(torch.zeros(1, 5).long()), "at most length = 4 tokens, got 5"),
         (lambda: Transformer(Config(length=4))(torch.zeros(5).long()), "tokens of 2 dimensions [B, N], got 1"),
+        (lambda: Transformer(Config())(torch.zeros(1, 5).long(), torch.ones(1, 4)), "key_weight of shape [1, 5], got [1, 4]"),
         (lambda: Transformer(Config(attention="softmax")).empty_past(1), "a causal model with Fastmax for a past"),
     ],
 )

@@ -159,7 +159,7 @@ def test_masks():
 
 @pytest.mark.parametrize("kind", [{}, {"add_bias_kv": True, "add_zero_attn": True}], ids=str)
 def test_float_masks_may_be_of_any_size(kind):
-    """exp of 900 is no number, of -900 nothing: only ratios of weights count, those of the extra keys, whose mask is 0, among them."""
+    """exp of 900 is no number, of -900 nothing: only ratios of weights count, that of extra keys, whose mask is 0, among them."""
     module, x = MHA(8, 2, dtype=torch.float64, **kind), normal(2, 6, 8)
     mask = normal(2, 6, seed=1)
     o, a = module(x, x, x, mask)

@@ -14,7 +14,7 @@ from fastmax._errors import need, need_type
 
 NAMES = {"fastmax": 2, **{f"fastmax{p}": p for p in range(1, 5)}}  # of attn_implementation, and the order p
 
-# What some models add to scores or to their sum, or say of what single queries see: a polynomial kernel of q and k has no place for it.
+# What some models add to scores or to their sum, or choose for single queries: a polynomial kernel of q and k has no place for it.
 _REFUSED = ("position_bias", "sliding_window", "softcap", "s_aux", "sinks", "head_mask", "indices", "block_indices")
 _PACKED = ("cu_seq_lens_q", "cu_seq_lens_k", "seq_idx")  # where sequences begin that share a row
 
