@@ -37,11 +37,12 @@ class MultiheadAttention(nn.Module):
       O(N M) time and memory: pass `need_weights=False` on long sequences.
     - `attn_mask` is the causal mask or nothing.
     - A float `key_padding_mask` b weighs key m by exp(b_m), which is what adding b_m to a score does to softmax: 0
-      keeps a key and -inf drops it. Any number but NaN and inf will do. A key that is more than 80 below the row's largest (350
-      in float64) is dropped, for causal queries that do not see the largest, too.
+      keeps a key and -inf drops it. Any number but NaN and inf will do, and may require a gradient, which takes the path of
+      torch operations. A key that is more than 80 below the row's largest (350 in float64) is dropped, for causal queries that
+      do not see the largest, too.
     - A causal query n sees the keys m <= n + M - N, so that the last query sees every key.
-    - Nested tensors are an error: `torch.nn.TransformerEncoder` that was built of PyTorch's layers, and given this module
-      afterwards, needs `enable_nested_tensor=False`.
+    - Nested tensors are an error: a `torch.nn.TransformerEncoder` that was built of PyTorch's layers, and given this module
+      afterwards, needs `enable_nested_tensor=False`, and that of `torch.nn.Transformer` `encoder.use_nested_tensor = False`.
 
     Args:
         embed_dim, num_heads, bias, kdim, vdim, batch_first, device, dtype: as in PyTorch.
@@ -154,7 +155,7 @@ class MultiheadAttention(nn.Module):
         for name, x, width in (("query", query, self.embed_dim), ("key", key, self.kdim), ("value", value, self.vdim)):  # fmt: skip
             need_type(name, x, Tensor, "a Tensor")
             need(not x.is_nested, f"{name} not nested (padding is key_padding_mask, and torch.nn.TransformerEncoder makes none "
-                 "with enable_nested_tensor=False)", "a nested tensor")  # fmt: skip
+                 "with enable_nested_tensor=False, or once its use_nested_tensor is False)", "a nested tensor")  # fmt: skip
             need(self._takes(x), f"{name} of the module's {self.out_proj.weight.dtype}", x.dtype)
             need(x.dim() in (2, 3), f"{name} of 3 dimensions, or 2 without a batch", x.dim())
             need(x.dim() == query.dim(), f"{name} of query's {query.dim()} dimensions", x.dim())
@@ -187,8 +188,9 @@ class MultiheadAttention(nn.Module):
             "key_weight": weight,
         }
         rate = self.dropout if self.training else 0.0
+        method = "composite" if weight is not None and weight.requires_grad else "auto"
         try:
-            o = scaled_dot_product_attention(q, k, v, dropout_p=rate, dropout=self.dropout_mode, **options)
+            o = scaled_dot_product_attention(q, k, v, dropout_p=rate, dropout=self.dropout_mode, method=method, **options)
         except ValueError as wrong:
             raise in_callers_words(wrong, {"key_weight": "exp(key_padding_mask)"}) from None
         o = self.out_proj(o.transpose(1, 2).flatten(2))
@@ -232,7 +234,7 @@ class MultiheadAttention(nn.Module):
         mask = F.pad(mask.to(dtype), (extra, 0))
         if mask.size(1) == 0:
             return mask
-        largest = mask.amax(1, keepdim=True)  # only ratios of weights count, and with it none overflows
+        largest = mask.detach().amax(1, keepdim=True)  # only ratios of weights count, and with it none overflows
         mask = mask - largest.masked_fill(largest == -torch.inf, 0)
         return mask.masked_fill(mask < _LEAST[dtype], -torch.inf).exp()
 

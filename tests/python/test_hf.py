@@ -300,6 +300,20 @@ def test_compile_without_graph_break_given_an_attention_mask():
         torch.compile(model, backend="eager")(ids, use_cache=False)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16], ids=str)
+def test_models_of_any_type(dtype):
+    (ids, mask), cache = left_padded(), fastmax.hf.cache(llama())
+    model, wanted = llama().to(dtype), llama()(ids, attention_mask=mask).logits
+    whole = model(ids, attention_mask=mask).logits
+    parts = [model(ids[:, n:end], attention_mask=mask[:, :end], cache=cache).logits for n, end in ((0, 8), (8, 9))]
+    for o in (whole, torch.cat(parts, 1)):
+        assert o.dtype == dtype
+        torch.testing.assert_close(o.float()[mask > 0], wanted[mask > 0], rtol=0, atol=1e-2 if dtype == torch.float16 else 2e-5)
+    exact = bert()(ids, attention_mask=mask)[0]
+    torch.testing.assert_close(bert().to(dtype)(ids, attention_mask=mask)[0].float(), exact, rtol=0, atol=2e-2)
+
+
 def test_bf16_and_the_attention_matrix():
     model, ids = bert(), inputs()
     a = model(ids, output_attentions=True).attentions

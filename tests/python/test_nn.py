@@ -178,6 +178,16 @@ def test_float_masks_may_be_of_any_size(kind):
     assert o.isfinite().all() and a.isfinite().all() and (a[..., 1:6].sum(-1)[:, 2:] > 0.99).all()
 
 
+def test_a_float_mask_may_have_a_gradient():
+    module, x, mask = MHA(8, 2, dtype=torch.float64), normal(2, 6, 8), normal(2, 6, seed=1).requires_grad_()
+    for causal in (False, True):
+        o = module(x, x, x, mask, is_causal=causal)[0]
+        truth = defined(module, x, x, x, is_causal=causal, key_weight=mask.exp())
+        torch.testing.assert_close(o, truth, rtol=0, atol=1e-12)
+        ours, true = (torch.autograd.grad(y.square().sum(), mask)[0] for y in (o, truth))
+        torch.testing.assert_close(ours, true, rtol=1e-9, atol=1e-10)
+
+
 def test_dropout_is_of_training_only():
     module = MHA(16, 2, dropout=0.5, batch_first=True, dropout_mode="token")
     x = normal(2, 6, 16, dtype=torch.float32)

@@ -10,6 +10,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function, causal_mask_function
 
 from fastmax._attention import attention_weights, scaled_dot_product_attention
+from fastmax._composite import computed_in
 from fastmax._errors import need, need_type
 
 NAMES = {"fastmax": 2, **{f"fastmax{p}": p for p in range(1, 5)}}  # of attn_implementation, and the order p
@@ -86,7 +87,7 @@ def attention(
         need(rest.get(name) is None, f"a model without {name} under attn_implementation='fastmax'", "one that has it")
     for name in _PACKED:
         need(rest.get(name) is None, "one sequence a row under attn_implementation='fastmax'", name)
-    causal, weight = _mask(module, attention_mask, is_causal)
+    causal, weight = _mask(module, attention_mask, is_causal, computed_in(query.dtype))
     options = {"p": p, **_options(module), "enable_gqa": True}
     of_dropout = {"dropout": options.pop("dropout")} if "dropout" in options else {}
     layer = getattr(key, "fastmax_layer", None)
@@ -101,13 +102,15 @@ def attention(
     return o.transpose(1, 2).contiguous(), a
 
 
-def _mask(module: nn.Module, mask: Tensor | None, is_causal: bool | None) -> tuple[bool, Tensor | None]:
+def _mask(
+    module: nn.Module, mask: Tensor | None, is_causal: bool | None, dtype: torch.dtype
+) -> tuple[bool, Tensor | None]:
     """Whether attention is causal, and the weights [B, M] of keys."""
     if mask is None:
         return bool(getattr(module, "is_causal", True) if is_causal is None else is_causal), None
     of_keys = mask.dtype == torch.bool and (mask.dim() == 2 or (mask.dim() == 4 and mask.shape[1:3] == (1, 1)))
     need(of_keys, "attention_mask of 2 dimensions [B, M], of key padding", f"{mask.dtype} {[*mask.shape]}")
-    return mask.dim() == 2, mask.flatten(1).to(torch.float32)
+    return mask.dim() == 2, mask.flatten(1).to(dtype)
 
 
 def _options(module: nn.Module) -> dict[str, Any]:
