@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from fastmax import _features as ft
 from fastmax._attention import scaled_dot_product_attention, step
-from fastmax._composite import computed_in
+from fastmax._composite import autocasts, computed_in
 from fastmax._errors import need, need_type
 from fastmax._files import save_tensors
 from fastmax._state import FastmaxState
@@ -300,6 +300,7 @@ class Transformer(nn.Module):
         if self.config.classes > 0:
             x = self._pooled(x, key_weight)
             if self.config.pairs:
+                need(len(x) % 2 == 0, "tokens of an even number of sequences", len(x))
                 a, b = x.unflatten(0, (-1, 2)).unbind(1)
                 x = torch.cat([a, b, a * b, a - b], -1)
             if self.config.pool != "class":
@@ -344,6 +345,9 @@ class Transformer(nn.Module):
     def next(self, tokens: Tensor, past: Past) -> Tensor:
         """tokens [B, N] join the past: logits [B, vocabulary] of what follows them, as `forward` gives them."""
         x = self._embedded(tokens, past.tokens)
+        need(x.size(1) > 0, "at least one token", 0)
+        B = past.states[0].tensor.size(0)
+        need(len(x) == B, f"tokens of the past's {B} sequences", len(x))
         layers = cast(Iterable[Layer], self.layers)  # to torch's annotations they are modules
         for i, layer in enumerate(layers):
             x, past.states[i], past.recent[i] = layer.extend(x, past.tokens, past.states[i], past.recent[i])
@@ -355,6 +359,8 @@ class Transformer(nn.Module):
         if self.config.values > 0:
             fits = tokens.dim() == 3 and tokens.size(2) == self.config.values
             need(fits, f"tokens [B, N, {self.config.values}]", list(tokens.shape))
+            dtype = self.token.weight.dtype
+            need(tokens.dtype == dtype or autocasts(tokens.device.type), f"tokens of the model's {dtype}", tokens.dtype)
         else:
             need(tokens.dtype in (torch.int64, torch.int32), "tokens of int64 or int32, ids", tokens.dtype)
             need(tokens.dim() == 2, "tokens of 2 dimensions [B, N]", tokens.dim())

@@ -267,6 +267,9 @@ def test_copies_compiles_and_trains():
     assert all(weight.grad is not None for weight in model.parameters())
 
 
+MODEL = Transformer(Config())
+
+
 @pytest.mark.parametrize(
     "call, text",
     [
@@ -290,6 +293,10 @@ def test_copies_compiles_and_trains():
         (lambda: Transformer(Config(length=4))(torch.zeros(1, 5).long()), "at most length = 4 tokens, got 5"),
         (lambda: Transformer(Config(length=4))(torch.zeros(5).long()), "tokens of 2 dimensions [B, N], got 1"),
         (lambda: Transformer(Config())(torch.zeros(1, 5).long(), torch.ones(1, 4)), "key_weight of shape [1, 5], got [1, 4]"),
+        (lambda: Transformer(Config(values=3))(torch.zeros(1, 5, 3).long()), "tokens of the model's torch.float32, got torch.int64"),
+        (lambda: Transformer(Config(classes=2, pairs=True))(torch.zeros(3, 5).long()), "tokens of an even number of sequences, got 3"),
+        (lambda: MODEL.next(torch.zeros(1, 0).long(), MODEL.empty_past(1)), "at least one token, got 0"),
+        (lambda: MODEL.next(torch.zeros(2, 1).long(), MODEL.empty_past(1)), "tokens of the past's 1 sequences, got 2"),
         (lambda: Transformer(Config(attention="softmax")).empty_past(1), "a causal model with Fastmax for a past"),
     ],
 )
