@@ -22,7 +22,7 @@ from fastmax._errors import in_callers_words, need, need_type
 
 _NORMALIZE = ("standardize", "l2", "none", "max_norm")
 _DROPOUT = ("quadratic", "standard", "token")
-_LEAST = {torch.float32: -80.0, torch.float64: -350.0}  # log of the smallest weight whose share kernels of any order can form
+_LEAST = -41.5  # just above the log of the smallest key weight that there is, 2^-60
 
 
 class MultiheadAttention(nn.Module):
@@ -38,8 +38,8 @@ class MultiheadAttention(nn.Module):
     - `attn_mask` is the causal mask or nothing.
     - A float `key_padding_mask` b weighs key m by exp(b_m), which is what adding b_m to a score does to softmax: 0
       keeps a key and -inf drops it. Any number but NaN and inf will do, and may require a gradient, which takes the path of
-      torch operations. A key that is more than 80 below the row's largest (350 in float64) is dropped, for causal queries that
-      do not see the largest, too.
+      torch operations. A key that is more than 41.5 below the row's largest is dropped, for causal queries that do not see the
+      largest, too.
     - A causal query n sees the keys m <= n + M - N, so that the last query sees every key.
     - Nested tensors are an error: a `torch.nn.TransformerEncoder` that was built of PyTorch's layers, and given this module
       afterwards, needs `enable_nested_tensor=False`, and that of `torch.nn.Transformer` `encoder.use_nested_tensor = False`.
@@ -236,7 +236,7 @@ class MultiheadAttention(nn.Module):
             return mask
         largest = mask.detach().amax(1, keepdim=True)  # only ratios of weights count, and with it none overflows
         mask = mask - largest.masked_fill(largest == -torch.inf, 0)
-        return mask.masked_fill(mask < _LEAST[dtype], -torch.inf).exp()
+        return mask.masked_fill(mask < _LEAST, -torch.inf).exp()
 
     def _with_extra_tokens(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """They come first, where the causal mask hides them from nobody."""
