@@ -1,7 +1,7 @@
 """FastmaxState: everything that attention needs of a past of any length."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 

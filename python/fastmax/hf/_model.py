@@ -38,7 +38,8 @@ class _OwnAttention(PreTrainedModel):
         super().__init__(config)
 
     def set_attn_implementation(self, attn_implementation: str | dict | None, *args: Any, **kwargs: Any) -> None:
-        super().set_attn_implementation(_own_attention(self.config, attn_implementation), *args, **kwargs)
+        own = _own_attention(self.config, attn_implementation)  # type: ignore[arg-type]  # it is of config_class
+        super().set_attn_implementation(own, *args, **kwargs)
 
 
 class FastmaxModel(_OwnAttention, LlamaModel):
