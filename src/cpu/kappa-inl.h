@@ -182,10 +182,12 @@ HWY_NOINLINE void pack_kappa(const Kappa<T>& kappa, const T* x, std::size_t stri
     }
     if (keep) {
       const auto kept = hn::LoadU(d_tag, keep + lane);
+      const auto stays = hn::Ne(kept, hn::Zero(d_tag));
       factor = hn::Mul(factor, kept);
       for (std::size_t j = 1; j < K; ++j) {
         T* at = X + j * kPanel + lane;
-        hn::StoreU(hn::Mul(kept, hn::LoadU(d_tag, at)), d_tag, at);
+        const auto x = hn::Mul(kept, hn::LoadU(d_tag, at));
+        hn::StoreU(hn::IfThenElseZero(stays, x), d_tag, at);  // whatever x^ would be
       }
     }
     if (inverse) hn::StoreU(factor, d_tag, inverse + lane);

@@ -48,13 +48,13 @@ template <class Call, class T>
 HWY_INLINE void pack_query_rows(const Call& call, const Geometry& shape, std::size_t b,
                                 std::size_t head, std::size_t first, std::size_t n, T constant,
                                 T* X, T* rows, std::size_t ld, T* inverse) {
-  const TokenDropout<T> dropout(call, Drawn::kQuery, b, head, first, n);
+  const auto kept = kept_queries<T>(call, b, head, first, n);
   const auto q = call.args.q.head(static_cast<std::int64_t>(b), static_cast<std::int64_t>(head));
   auto kappa = query_kappa<T>(call, shape, b, head);
   kappa.one *= constant;
   RowPacker<T>(kappa, shape.D, ld, X)
       .pack(q[static_cast<std::int64_t>(first)].data(), static_cast<std::size_t>(q.stride), n,
-            dropout.keep(), nullptr, rows, inverse);
+            kept.keep(), nullptr, rows, inverse);
 }
 
 /// n keys of one head from `first`, likewise, times weight[kPanel] if given.
@@ -62,14 +62,14 @@ template <class Call, class T>
 HWY_INLINE void pack_key_rows(const Call& call, const Geometry& shape, std::size_t b,
                               std::size_t key_head, std::size_t first, std::size_t n, T constant,
                               const T* weight, T* X, T* rows, std::size_t ld, T* inverse) {
-  const TokenDropout<T> dropout(call, Drawn::kKey, b, key_head, first, n);
+  const auto kept = kept_keys<T>(call, b, key_head, first, n);
   const auto k =
       call.args.k.head(static_cast<std::int64_t>(b), static_cast<std::int64_t>(key_head));
   auto kappa = key_kappa<T>(call, shape, b, key_head);
   kappa.one *= constant;
   RowPacker<T>(kappa, shape.D, ld, X)
       .pack(k[static_cast<std::int64_t>(first)].data(), static_cast<std::size_t>(k.stride), n,
-            dropout.keep(), weight, rows, inverse);
+            kept.keep(), weight, rows, inverse);
 }
 
 /// Epilogue: products inside a block, 0 where row and lane do not see each other.

@@ -32,41 +32,58 @@ HWY_INLINE Kappa<T> key_kappa(const Settings<T>& s, const Geometry& shape, std::
           shape.whole_panels};
 }
 
-/// Which of n tokens of one head stay.
+/// What multiplies x^ of n tokens of one head: 0 for those that token dropout drops and, under kMaxNorm, for keys of weight
+/// 0. Those are not measured, and longer than what is by any factor: 0 times their f need not be 0.
 template <class T>
-class TokenDropout {
+class KeptTokens {
  public:
-  TokenDropout(const Settings<T>& s, Drawn side, std::size_t b, std::size_t head, std::size_t first,
-               std::size_t n)
-      : drops_(drops_tokens(s.dropout)) {
-    if (!drops_) return;
-    draw_kept(s.dropout, side, s.first_batch + b, head, first, n, keep_);
+  /// weight: the batch entry's, of keys, or nullptr.
+  KeptTokens(const Settings<T>& s, Drawn side, const T* weight, std::size_t b, std::size_t head,
+             std::size_t first, std::size_t n)
+      : all_(!drops_tokens(s.dropout) && !(weight && s.normalize == Normalize::kMaxNorm)) {
+    if (all_) return;
+    std::fill(keep_, keep_ + n, T{1});
     std::fill(keep_ + n, keep_ + kPanel, T{0});
+    if (drops_tokens(s.dropout))
+      draw_kept(s.dropout, side, s.first_batch + b, head, first, n, keep_);
+    for (std::size_t j = 0; weight && j < n; ++j)
+      if (weight[first + j] == 0) keep_[j] = 0;
   }
   /// [kPanel], or nullptr: all of them.
-  const T* keep() const { return drops_ ? keep_ : nullptr; }
+  const T* keep() const { return all_ ? nullptr : keep_; }
 
  private:
-  bool drops_;
+  bool all_;
   alignas(64) T keep_[kPanel];
 };
 
+/// Of n queries, or keys, of one head from `first`.
+template <class T, class Call>
+HWY_INLINE KeptTokens<T> kept_queries(const Call& call, std::size_t b, std::size_t head,
+                                      std::size_t first, std::size_t n) {
+  return {call, Drawn::kQuery, nullptr, b, head, first, n};
+}
+template <class T, class Call>
+HWY_INLINE KeptTokens<T> kept_keys(const Call& call, std::size_t b, std::size_t key_head,
+                                   std::size_t first, std::size_t n) {
+  const T* weight = call.args.key_weight.row(static_cast<std::int64_t>(b));
+  return {call, Drawn::kKey, weight, b, key_head, first, n};
+}
+
 template <class T>
-HWY_INLINE void pack_tokens(const Settings<T>& s, const Kappa<T>& kappa, Drawn side,
-                            Rows<const T> x, std::size_t b, std::size_t head, std::size_t first,
-                            std::size_t n, T* X, T* inverse) {
-  const TokenDropout<T> dropout(s, side, b, head, first, n);
+HWY_INLINE void pack_tokens(const Kappa<T>& kappa, const KeptTokens<T>& kept, Rows<const T> x,
+                            std::size_t first, std::size_t n, T* X, T* inverse) {
   pack_kappa(kappa, x[static_cast<std::int64_t>(first)].data(), static_cast<std::size_t>(x.stride),
-             n, static_cast<std::size_t>(x.D), dropout.keep(), X, inverse);
+             n, static_cast<std::size_t>(x.D), kept.keep(), X, inverse);
 }
 
 /// n queries of one head from `first`: kappa to X [dims][kPanel]; inverse as pack_kappa, or nullptr.
 template <class Call, class T>
 HWY_INLINE void pack_queries(const Call& call, const Geometry& shape, std::size_t b,
                              std::size_t head, std::size_t first, std::size_t n, T* X, T* inverse) {
-  pack_tokens<T>(call, query_kappa(call, shape, b, head), Drawn::kQuery,
-                 call.args.q.head(static_cast<std::int64_t>(b), static_cast<std::int64_t>(head)), b,
-                 head, first, n, X, inverse);
+  pack_tokens<T>(query_kappa(call, shape, b, head), kept_queries<T>(call, b, head, first, n),
+                 call.args.q.head(static_cast<std::int64_t>(b), static_cast<std::int64_t>(head)),
+                 first, n, X, inverse);
 }
 
 /// n keys of one head from `first`, likewise.
@@ -75,9 +92,9 @@ HWY_INLINE void pack_keys(const Call& call, const Geometry& shape, std::size_t b
                           std::size_t key_head, std::size_t first, std::size_t n, T* X,
                           T* inverse) {
   pack_tokens<T>(
-      call, key_kappa(call, shape, b, key_head), Drawn::kKey,
-      call.args.k.head(static_cast<std::int64_t>(b), static_cast<std::int64_t>(key_head)), b,
-      key_head, first, n, X, inverse);
+      key_kappa(call, shape, b, key_head), kept_keys<T>(call, b, key_head, first, n),
+      call.args.k.head(static_cast<std::int64_t>(b), static_cast<std::int64_t>(key_head)), first, n,
+      X, inverse);
 }
 
 /// weight[kPanel] of n keys from `first`: given or 1, and 0 behind them. `given` is one batch entry's, or nullptr.
