@@ -1,9 +1,8 @@
 #include "app/checkpoint.h"
 
 #include <cstring>
-#include <nlohmann/json.hpp>
 
-#include "app/error.h"
+#include "app/json_file.h"
 #include "app/safetensors.h"
 
 namespace fastmax::app {
@@ -17,7 +16,7 @@ void restore(const Safetensors& file, const std::string& name, const at::Tensor&
   std::memcpy(tensor.data_ptr(), array.bytes.data(), array.bytes.size());
 }
 
-nlohmann::json to_json(const TrainState& s) {
+nlohmann::ordered_json to_json(const TrainState& s) {
   return {{"step", s.step},
           {"reported", s.reported},
           {"seconds", s.seconds},
@@ -30,7 +29,7 @@ nlohmann::json to_json(const TrainState& s) {
             {"seconds", s.window.seconds}}}};
 }
 
-TrainState from_json(const nlohmann::json& json) {
+TrainState from_json(const nlohmann::ordered_json& json) {
   TrainState s;
   s.step = json.at("step");
   s.reported = json.at("reported");
@@ -65,12 +64,11 @@ void save_checkpoint(const std::filesystem::path& file, const Model& model, cons
 
 TrainState load_checkpoint(const std::filesystem::path& path, Model& model, AdamW& optimiser) {
   const Safetensors file(path);
-  TrainState state;
-  try {
-    state = from_json(nlohmann::json::parse(file.note(kState)));
-  } catch (const nlohmann::json::exception& e) {
-    throw UsageError(text("expected the counters of a run in ", path.string(), ": ", e.what()));
-  }
+  nlohmann::ordered_json form = to_json(TrainState{});
+  form.erase("peak_memory_bytes");
+  form["peak_memory_bytes?"] = 0;  // an older one has none
+  const std::string place = path.string() + ": the counters of a run";
+  const TrainState state = from_json(parse_json(file.note(kState), place, form));
   for (const auto& [name, weight] : model.parameters()) restore(file, "weight." + name, weight);
   for (const auto& [name, moment] : optimiser.state()) restore(file, name, moment);
   optimiser.set_steps(state.step);

@@ -61,6 +61,17 @@ void draw(const fs::path& out, const std::vector<std::string>& attentions,
 
 }  // namespace
 
+ordered_json comparison_form() {
+  const ordered_json row = {{"attention", ""},        {"seeds", {0}},
+                            {"accuracy_mean", 0.5},   {"accuracy_std", 0.5},
+                            {"loss_mean", 0.5},       {"steps_per_second", 0.5},
+                            {"peak_memory_bytes", 0}, {"speedup_over_softmax", nullptr}};
+  return {{"task", ""},
+          {"data?", ""},
+          {"baselines", {{"*", 0.5}}},
+          {"rows", ordered_json::array({row})}};
+}
+
 Table comparison_table(const ordered_json& comparison) {
   const bool classifier = !is_language(comparison.at("task"));
   const std::string data = comparison.value("data", "");

@@ -24,6 +24,9 @@ nlohmann::ordered_json compare(const Recipe& recipe, const std::vector<std::stri
                                const std::vector<std::int64_t>& seeds,
                                const std::filesystem::path& out);
 
+/// Its form (json_file.h).
+nlohmann::ordered_json comparison_form();
+
 /// The same as a table to read.
 Table comparison_table(const nlohmann::ordered_json& comparison);
 

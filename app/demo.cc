@@ -13,6 +13,7 @@
 #include "app/compare.h"
 #include "app/error.h"
 #include "app/files.h"
+#include "app/json_file.h"
 #include "app/listops_data.h"
 #include "app/model.h"
 #include "app/progress.h"
@@ -108,7 +109,7 @@ void print_files(const fs::path& out) {
 }
 
 void show_again(const fs::path& out) {
-  const auto comparison = nlohmann::ordered_json::parse(read_file(out / "table.json", "a table"));
+  const auto comparison = read_json(out / "table.json", "a table", comparison_form());
   std::cout << "The demo has run before; these are its results.\n";
   heading("What the models learnt");
   std::cout << comparison_table(comparison).terminal(colour_wanted(1));

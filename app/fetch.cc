@@ -98,7 +98,8 @@ void require_sums(const DataSet& set, const FetchOptions& options) {
 nlohmann::ordered_json fetch(const DataSet& set, const fs::path& data_folder,
                              const FetchOptions& options) {
   const fs::path downloads = data_folder / "downloads";
-  const SetFolder place{data_folder / set.task, set.task, kSourceFile};
+  const SetFolder place{
+      data_folder / set.task, set.task, kSourceFile, {{"data", ""}, {"known_copy", false}}};
   if (!fs::exists(place.folder / kSourceFile)) require_sums(set, options);
   std::vector<fs::path> archives;
   const auto remove_downloads = [&] {
@@ -145,7 +146,8 @@ nlohmann::ordered_json fetch(const DataSet& set, const fs::path& data_folder,
 
 void require_whole(const DataSet& set, const fs::path& folder) {
   if (!fs::exists(folder / kSourceFile)) return;
-  const auto source = read_about({folder, set.task, kSourceFile});
+  const auto source =
+      read_about({folder, set.task, kSourceFile, {{"known_copy?", false}, {"sizes?", {{"*", 0}}}}});
   const bool known = source.value("known_copy", false);
   for (const Required& required : set.required) {
     const std::int64_t published = known ? required.size : 0,

@@ -183,7 +183,7 @@ nlohmann::ordered_json make(const Options& options, const fs::path& folder,
     found.draws_per_tree = static_cast<double>(generator.draws()) / static_cast<double>(done);
     return to_json(found);
   };
-  return make_set({"listops", describe(options), write}, folder);
+  return make_set({"listops", describe(options), to_json(Statistics{}), write}, folder);
 }
 
 }  // namespace fastmax::app::listops

@@ -26,7 +26,7 @@ std::unique_ptr<Task> load_listops(const Recipe& recipe) {
   for (int i = 0; i < 3; ++i)
     *all[i] = listops::read_tsv(folder / listops::kFiles[i], recipe.data.length);
   if (fs::exists(folder / kDescription)) {
-    const auto options = read_description(folder).at("options");
+    const auto options = read_options(folder, {{"train", 0}, {"val", 0}, {"test", 0}});
     for (int i = 0; i < 3; ++i) {
       const auto made = options.at(kParts[i]).get<std::int64_t>();
       if (all[i]->size() == made) continue;

@@ -161,7 +161,7 @@ nlohmann::ordered_json make(const Variant& variant, std::uint64_t seed, std::int
   };
   const nlohmann::ordered_json options = {
       {"variant", variant.name}, {"pictures", pictures}, {"seed", seed}};
-  return make_set({"pathfinder", options, write}, folder);
+  return make_set({"pathfinder", options, Totals().figures(), write}, folder);
 }
 
 Examples read(const Variant& variant, const fs::path& folder) {
@@ -181,7 +181,7 @@ Examples read(const Variant& variant, const fs::path& folder) {
     pictures += found;
   }
   if (fs::exists(folder / kDescription)) {
-    const auto made = read_description(folder).at("options").at("pictures").get<std::int64_t>();
+    const auto made = read_options(folder, {{"pictures", 0}}).at("pictures").get<std::int64_t>();
     if (pictures != made) {
       throw UsageError(text((inside / "metadata").string(), ": expected the ", made,
                             " pictures of ", kDescription, ", got ", pictures));

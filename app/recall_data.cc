@@ -40,7 +40,8 @@ nlohmann::ordered_json make(const Options& options, std::uint64_t seed, const Co
         Sequence s = sequence(options, part.split, seed, i);
         std::string line;
         for (const std::int64_t token : s.tokens) {
-          line += (line.empty() ? "" : " ") + std::to_string(token);
+          if (!line.empty()) line += ' ';
+          line += std::to_string(token);
         }
         char before = '\t';
         for (const std::int64_t target : s.targets) {
@@ -62,7 +63,7 @@ nlohmann::ordered_json make(const Options& options, std::uint64_t seed, const Co
   if (options.task == "mqar") described.update({{"pairs", options.pairs}, {"keys", options.keys}});
   described.update(
       {{"train", counts.train}, {"val", counts.val}, {"test", counts.test}, {"seed", seed}});
-  return make_set({options.task, described, write}, folder);
+  return make_set({options.task, described, {{"*", 0.5}}, write}, folder);
 }
 
 }  // namespace fastmax::app::recall

@@ -16,6 +16,7 @@
 #include "app/evaluate.h"
 #include "app/files.h"
 #include "app/info.h"
+#include "app/json_file.h"
 #include "app/names.h"
 #include "app/progress.h"
 #include "app/recipe.h"
@@ -118,10 +119,7 @@ Json measure_point(const PlannedSpeed& speed, const std::string& attention, cons
 
 bool complete(const fs::path& file, const PlannedSpeed& speed) {
   if (!fs::exists(file)) return false;
-  const Json document =
-      Json::parse(read_file(file, "a timing"), nullptr, /*allow_exceptions=*/false);
-  if (!document.is_object() || !document.contains("rows"))
-    throw UsageError(file.string() + ": expected a timing of `fastmax report --speed`");
+  const Json document = read_json(file, "a timing", speed_form());
   return std::all_of(
       speed.attentions.begin(), speed.attentions.end(), [&](const std::string& name) {
         return std::any_of(document["rows"].begin(), document["rows"].end(),
@@ -212,6 +210,13 @@ Json measure(const PlannedSpeed& speed, double seconds) {
 }
 
 }  // namespace
+
+Json speed_form() {
+  const Json row = {{"attention", ""}, {"steps_per_second", nullptr}, {"peak_memory_bytes?", 0}};
+  return {{"recipe", ""},         {"sizes", ""},   {"threads", 0},
+          {"machine", ""},        {"version", ""}, {"commit", ""},
+          {"batch_seconds", 0.5}, {"data?", ""},   {"rows", Json::array({row})}};
+}
 
 std::vector<std::string> measure_speeds(const std::vector<PlannedSpeed>& speeds,
                                         const fs::path& results,

@@ -8,6 +8,7 @@
 // A point whose process was killed has steps_per_second null, and a "note".
 #pragma once
 #include <filesystem>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,9 @@ class App;
 }
 
 namespace fastmax::app {
+
+/// The form (json_file.h) of speed/NAME.json.
+nlohmann::ordered_json speed_form();
 
 /// Measures what is not there yet of `speeds` (those in `only`, if it names any): one thread, real batches, each point in
 /// a process of its own. The attentions of a recipe take turns with the same batches (sampled_batches.h), in up to three rounds of about

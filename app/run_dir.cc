@@ -10,9 +10,39 @@
 #include "app/checkpoint.h"
 #include "app/error.h"
 #include "app/files.h"
+#include "app/json_file.h"
 #include "app/task.h"
 
 namespace fastmax::app {
+namespace {
+
+constexpr const char* kResult = "the result of a run";
+
+nlohmann::ordered_json line_form() {
+  return {{"step", 0},        {"seconds", 0.5},      {"train_loss", 0.5}, {"steps_per_second", 0.5},
+          {"val_loss?", 0.5}, {"val_accuracy?", 0.5}};
+}
+
+nlohmann::ordered_json result_form() {
+  const nlohmann::ordered_json score = {{"loss", 0.5}, {"accuracy", 0.5}, {"bits_per_byte?", 0.5}};
+  return {{"task", ""},
+          {"attention", ""},
+          {"seed", 0},
+          {"steps", 0},
+          {"val", score},
+          {"test", score},
+          {"steps_per_second", 0.5},
+          {"peak_memory_bytes", 0},
+          {"parameters", 0},
+          {"threads", 0},
+          {"machine", ""},
+          {"version", ""},
+          {"commit", ""},
+          {"baselines?", {{"*", 0.5}}},
+          {"data?", ""}};
+}
+
+}  // namespace
 
 void RunDir::require_started() const {
   if (!started()) {
@@ -25,25 +55,20 @@ std::vector<nlohmann::ordered_json> RunDir::read_metrics() const {
   const std::string bytes = read_file(metrics(), "the metrics of a run");
   std::string_view left = bytes;
   for (std::size_t end; (end = left.find('\n')) != std::string_view::npos;) {
-    auto line = nlohmann::ordered_json::parse(left.substr(0, end), nullptr, false);
-    if (!line.is_object() || !line.contains("step")) {
-      throw UsageError(
-          text(metrics().string(), ":", lines.size() + 1, ": expected a JSON object with a step"));
-    }
-    lines.push_back(std::move(line));
+    const std::string place = text(metrics().string(), ":", lines.size() + 1);
+    lines.push_back(parse_json(left.substr(0, end), place, line_form()));
     left.remove_prefix(end + 1);
   }
   return lines;
 }
 
 nlohmann::ordered_json RunDir::read_result() const {
-  auto json = nlohmann::ordered_json::parse(read_file(result(), "the result of a run"), nullptr,
-                                            /*allow_exceptions=*/false);
-  if (!json.is_object()) throw UsageError(result().string() + ": expected a JSON object");
-  return json;
+  return read_json(result(), kResult, result_form());
 }
 
-std::string RunDir::data_name() const { return finished() ? read_result().value("data", "") : ""; }
+std::string RunDir::data_name() const {
+  return finished() ? read_json(result(), kResult, {{"data?", ""}}).value("data", "") : "";
+}
 
 RunLock::RunLock(const RunDir& run)
     : descriptor_(::open(run.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {

@@ -35,7 +35,8 @@ class RunDir {
   bool started() const { return std::filesystem::exists(recipe()); }
   bool finished() const { return std::filesystem::exists(result()); }
 
-  /// The lines of metrics.jsonl; a last line that broke off is left out.
+  /// The lines of metrics.jsonl; a last line that broke off is left out. Throws UsageError, as read_result does, where the
+  /// file is damaged.
   std::vector<nlohmann::ordered_json> read_metrics() const;
   nlohmann::ordered_json read_result() const;
   /// What must be said of the data of a finished run (Task::data_name); "": nothing.

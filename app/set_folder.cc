@@ -4,6 +4,7 @@
 
 #include "app/error.h"
 #include "app/files.h"
+#include "app/json_file.h"
 #include "app/lock.h"
 #include "app/signals.h"
 
@@ -11,13 +12,7 @@ namespace fastmax::app {
 namespace fs = std::filesystem;
 
 nlohmann::ordered_json read_about(const SetFolder& set) {
-  const fs::path file = set.folder / set.about;
-  auto json = nlohmann::ordered_json::parse(read_file(file, "a data set's description"), nullptr,
-                                            /*allow_exceptions=*/false);
-  if (!json.is_object()) {
-    throw UsageError("expected a data set's description, " + file.string() + " is damaged");
-  }
-  return json;
+  return read_json(set.folder / set.about, "a data set's description", set.form);
 }
 
 nlohmann::ordered_json bring_set(

@@ -10,7 +10,8 @@ namespace fastmax::app {
 struct SetFolder {
   std::filesystem::path folder;
   std::string task;
-  std::string about;  ///< the file in it that says what it is
+  std::string about;            ///< the file in it that says what it is
+  nlohmann::ordered_json form;  ///< of that (json_file.h)
 };
 
 /// What `about` says of the set, which write(a new folder) brings now, and describes, or which was brought before. Is then
@@ -22,7 +23,7 @@ nlohmann::ordered_json bring_set(
     const SetFolder& set, const std::function<void(const nlohmann::ordered_json&)>& accept,
     const std::function<nlohmann::ordered_json(const std::filesystem::path&)>& write);
 
-/// FOLDER/ABOUT, an object. Throws UsageError when it is not there or damaged.
+/// FOLDER/ABOUT. Throws UsageError when it is not there or damaged.
 nlohmann::ordered_json read_about(const SetFolder& set);
 
 }  // namespace fastmax::app

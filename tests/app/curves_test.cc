@@ -34,8 +34,10 @@ class CurvesTest : public testing::Test {
     const RunDir dir(folder_ / name);
     make_run_dir(dir, recipe);
     for (int i = 1; i <= lines; ++i) {
-      nlohmann::ordered_json line = {
-          {"step", 10 * i}, {"seconds", i * height}, {"train_loss", height / i}};
+      nlohmann::ordered_json line = {{"step", 10 * i},
+                                     {"seconds", i * height},
+                                     {"train_loss", height / i},
+                                     {"steps_per_second", 1}};
       if (i % 2 == 0) line["val_loss"] = 2 * height / i;
       append_line(dir.metrics(), line.dump());
     }

@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "app/checkpoint.h"
 #include "app/error.h"
 #include "app/files.h"
 #include "app/random.h"
@@ -194,7 +195,8 @@ TEST_F(Training, LinesAfterTheCheckpointAreWrittenAgain) {
   fs::remove(run / "result.json");
   fs::remove(run / "checkpoint" / "last.safetensors");
   std::ofstream(run / "metrics.jsonl", std::ios::app)
-      << "{\"step\": 99, \"train_loss\": 1}\n{\"step\": 100, \"tr";
+      << "{\"step\": 99, \"seconds\": 1, \"train_loss\": 1, \"steps_per_second\": 1}\n{\"step\": "
+         "100, \"tr";
   write_file(run / "checkpoint" / "last.safetensors.tmp-1", "half a checkpoint");
   train(recipe(), run, true, "run");
   EXPECT_EQ(metrics(run), before);
@@ -282,6 +284,29 @@ TEST_F(Training, DamagedCheckpointsAreRefused) {
   write_file(file, bytes.substr(0, bytes.size() / 2));
   EXPECT_THROW(train(recipe(), run, true, "run"), UsageError);
   EXPECT_THROW(load_run(folder_ / "nowhere"), UsageError);
+  write_file(file, bytes);
+  write_safetensors(file, Safetensors(file).arrays(), {{"state", R"({"step": "two"})"}});
+  try {
+    train(recipe(), run, true, "run");
+    FAIL();
+  } catch (const UsageError& e) {
+    EXPECT_EQ(e.what(), file.string() +
+                            ": the counters of a run: step: expected a whole number, got \"two\"");
+  }
+}
+
+TEST_F(Training, MemoryBeyond32BitsIsKept) {
+  const fs::path run = folder_ / "run", file = run / "checkpoint" / "last.safetensors";
+  const Recipe short_run = recipe({"train.steps=8"});
+  train(short_run, run, false, "run");
+  fs::remove(run / "result.json");
+  Model model(model_config(short_run), 0);
+  AdamW optimiser(model.parameters(), optimiser_config(short_run), model.rates());
+  TrainState state = load_checkpoint(file, model, optimiser);
+  state.peak_memory_bytes = std::int64_t{5} << 40;
+  save_checkpoint(file, model, optimiser, state);
+  train(short_run, run, true, "run");
+  EXPECT_EQ(RunDir(run).read_result().at("peak_memory_bytes"), std::int64_t{5} << 40);
 }
 
 TEST_F(Training, OneProcessAtATime) {

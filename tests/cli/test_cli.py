@@ -5,6 +5,8 @@ import os
 import pathlib
 import random
 import resource
+import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -377,6 +379,37 @@ def test_missing_and_damaged_data(listops, tmp_path):
     line = error("train", *small_listops(tmp_path / "data"), "--out", tmp_path / "run")
     assert f"{file}:61: " in line
     assert not (tmp_path / "run").exists()
+
+
+def test_damaged_json_is_named(place, listops, tmp_path):
+    """The file, what should be where in it, and what is."""
+
+    def damaged(file, right, wrong, *arguments):
+        kept = file.read_text()
+        assert right in kept
+        file.write_text(kept.replace(right, wrong, 1))
+        line = error(*arguments)
+        file.write_text(kept)
+        assert line.startswith(f"fastmax: error: {file}:"), line
+        return line.removeprefix(f"fastmax: error: {file}:").strip()
+
+    shutil.copytree(place / "run", tmp_path / "run")
+    shutil.copytree(listops, tmp_path / "data")
+    plot = ["plot", tmp_path / "run", "--out", tmp_path / "loss.svg"]
+    resume = ["train", tmp_path / "run" / "recipe.toml", "--out", tmp_path / "run", "--resume"]
+    train = ["train", *small_listops(tmp_path / "data"), "--out", tmp_path / "new"]
+    make = ["data", "make", "listops", "--short", "--train", 400, "--val", 60, "--test", 60, "--data-dir", tmp_path / "data"]
+    lines, result = tmp_path / "run" / "metrics.jsonl", tmp_path / "run" / "result.json"
+    about = tmp_path / "data" / "listops_short" / "dataset.json"
+    assert damaged(lines, '"step":5', '"step":"5"', *plot) == '1: step: expected a whole number, got "5"'
+    assert damaged(lines, '"step":5', '"step"5', *plot).startswith("1: expected JSON, got parse error at ")
+    assert damaged(result, '"accuracy": ', '"accuracy": true, "was": ', *resume) == "val.accuracy: expected a number, got true"
+    assert damaged(result, '"parameters"', '"weights"', *resume) == "parameters: expected a whole number, got nothing"
+    assert damaged(about, '"train": 400', '"train": "400"', *train) == 'options.train: expected a whole number, got "400"'
+    assert damaged(about, '"mean"', '"average"', *make) == "statistics.length.mean: expected a number, got nothing"
+    (tmp_path / "scaling.md").write_text("")
+    (tmp_path / "table.json").write_text("{}")
+    assert damaged(tmp_path / "table.json", "{}", '{"task": 1}', "demo", "--out", tmp_path) == "task: expected a string, got 1"
 
 
 def test_another_set_of_papers_is_named_in_all_that_is_said_of_it(tmp_path):

@@ -253,7 +253,7 @@ def test_what_was_there_before(tmp_path):
     fetch("image", tmp_path, "--from", tmp_path / "c", ANY)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".image.lock", "c", "image", "mnist.tmp-1"]
     (tmp_path / "image" / "source.json").write_text("{")
-    assert "source.json is damaged" in fetch("image", tmp_path, "--from", tmp_path / "c", ANY, code=2)
+    assert "source.json: expected JSON" in fetch("image", tmp_path, "--from", tmp_path / "c", ANY, code=2)
     (tmp_path / "image" / "source.json").unlink()
     assert "holds other files" in fetch("image", tmp_path, "--from", tmp_path / "c", ANY, code=2)
 

@@ -94,6 +94,7 @@ def test_a_wrong_plan_is_named(tmp_path, right, wrong, words):
 
 # ---- tables and figures -------------------------------------------------------------------------------
 
+SPEED = {"steps_per_second": 5.0, "peak_memory_bytes": 1048576, "parameters": 100}
 MACHINE = {"threads": 1, "machine": "A Processor, 2 cores", "version": "0.1.0", "commit": "abc"}
 ACCURACY = {"softmax": 0.40, "fastmax2": 0.38, "fastmax1": 0.37}
 RATE = {"softmax": 2.0, "fastmax2": 5.0, "fastmax1": 8.0}
@@ -116,12 +117,12 @@ def make_run(results, folder, attention, seed, task, *keys, accuracy=0.5, loss=1
         f"[train]\nsteps = 40\nlog_every = 10\n[data]\nlength = {length}\n"
     )
     lines = [
-        {"step": 10 * i, "seconds": 99.0 * i, "train_loss": (4 + seed) / i, "val_loss": loss, "val_accuracy": accuracy * i / 4}
+        {"step": 10 * i, "seconds": 99.0 * i, "train_loss": (4 + seed) / i, "steps_per_second": 0.1, "val_loss": loss, "val_accuracy": accuracy * i / 4}
         for i in (1, 2, 3, 4)
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     score = {"accuracy": accuracy, "loss": loss, "bits_per_byte": loss / 0.6931}
-    result = {"task": task, "attention": attention, "seed": seed, "steps": 40, "val": score, "test": score, **MACHINE}
+    result = {"task": task, "attention": attention, "seed": seed, "steps": 40, "val": score, "test": score, **SPEED, **MACHINE}
     if task == "listops":
         result["baselines"] = {"majority class": 0.174}
     (run / "result.json").write_text(json.dumps(result))
