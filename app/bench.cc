@@ -113,8 +113,6 @@ class Round {
   void run() {
     clock_.gemm_rate();  // the first one sets up threads and code
     gemm_rate_ = clock_.gemm_rate();
-    shape_.backward = options_.backward;  // the inputs of both passes
-    in_ = bench_inputs(shape_);
     for (const bool backward : options_.backward ? std::vector{false, true} : std::vector{false})
       enter_all(backward);
     for (Entry& entry : entries_) {
@@ -152,6 +150,7 @@ class Round {
   void enter(const std::string& method, int order) {
     if (stopped()) return;
     if (const auto reason = reason_to_skip(method)) return skip(method, order, *reason);
+    if (!in_.q.defined()) in_ = bench_inputs(input_shape());
     try {
       entries_.push_back(
           {.contender = order ? fastmax_contender(method, order, shape_, in_, outputs(order))
@@ -162,8 +161,16 @@ class Round {
     }
   }
 
+  /// Both passes have the same inputs.
+  BenchShape input_shape() const {
+    BenchShape shape = shape_;
+    shape.backward = options_.backward;
+    return shape;
+  }
+
   std::optional<std::string> reason_to_skip(const std::string& method) const {
-    const double needed = expected_bytes(method, shape_), limit = available_bytes() / 2;
+    const double inputs = in_.q.defined() ? 0 : input_bytes(input_shape());
+    const double needed = inputs + expected_bytes(method, shape_), limit = available_bytes() / 2;
     if (needed > limit)
       return text("needs ", short_bytes(needed), ", more than half of the available memory, ",
                   short_bytes(limit));

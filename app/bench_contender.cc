@@ -159,6 +159,12 @@ BenchInputs bench_inputs(const BenchShape& s) {
   return in;
 }
 
+double input_bytes(const BenchShape& s) {
+  const double tensors = s.backward ? 4 : 3;
+  return numel(s) *
+         (tensors * size_of(s) + sizeof(float));  // one more, in float32, while it is drawn
+}
+
 double useful_flops(const BenchShape& s, int order, bool factorised) {
   double F = 1;  // C(D + p, p)
   for (int i = 1; i <= order; ++i) F = F * double(s.D + i) / i;

@@ -54,6 +54,9 @@ const std::vector<std::string>& bench_methods();
 /// Random normal q, k, v and d_o, the same for the same shape.
 BenchInputs bench_inputs(const BenchShape& shape);
 
+/// Memory that bench_inputs needs at once, before anything is allocated.
+double input_bytes(const BenchShape& shape);
+
 /// factorised 4 N F (E + 1) with F = C(D + p, p); direct 2 N M (D + E), halved when causal.
 /// Backward has five such products where forward has two, in either form (S, dP, dQ, dK, dV; two
 /// states and three contractions), so its factor is 2.5.

@@ -127,6 +127,13 @@ def test_calls_that_would_take_too_long_are_skipped_and_say_so():
     assert all("--limit" in why or "memory" in why for why in reasons.values()), reasons
 
 
+def test_a_length_that_has_no_room_is_skipped_and_the_others_are_kept():
+    document = bench("--dims", 8, "--lengths", "64,65536M", "--orders", 1, "--causal", 0, "--backward")
+    assert {row["N"] for row in document["rows"]} == {64} and len(document["rows"]) == 10
+    assert {skip["N"] for skip in document["skipped"]} == {2**36} and len(document["skipped"]) == 10
+    assert all(skip["why"].startswith("needs ") for skip in document["skipped"])
+
+
 @pytest.mark.parametrize(
     "arguments, expected",
     [
