@@ -13,6 +13,7 @@
 #include "app/commands.h"
 #include "app/error.h"
 #include "app/files.h"
+#include "app/option_check.h"
 #include "app/progress.h"
 #include "app/signals.h"
 
@@ -67,8 +68,6 @@ BenchOptions validated(const Arguments& a) {
   require_between<std::int64_t>("--heads", {options.heads}, 1, 1 << 20);
   require_between("--threads", options.threads, 1, 1024);
   require_between("--repeat", {options.repeat}, 1, 1000);
-  require_between("--seconds", {options.seconds}, 0.0, 3600.0);
-  require_between("--limit", {options.limit}, 0.0, 86400.0);
   const std::map<std::string, std::vector<bool>> masks = {
       {"0", {false}}, {"1", {true}}, {"both", {false, true}}};
   if (!masks.contains(a.causal))
@@ -239,10 +238,12 @@ void add_bench(CLI::App& app) {
   command->add_option("--repeat", b.repeat, "Rounds; each times every method once, beside torch.mm")
       ->capture_default_str();
   command->add_option("--seconds", b.seconds, "Time after which a method has had rounds enough")
+      ->check(between(0, 3600))
       ->capture_default_str();
   command
       ->add_option("--limit", b.limit,
                    "Skip calls of direct, sdpa and softmax that should take more seconds than this")
+      ->check(between(0, 86400))
       ->capture_default_str();
   command->add_option("--out", a->out, "Write the JSON document to FILE.json");
   command->add_option("--plot", a->plot, "Draw time and memory against N to FILE.svg or FILE.png");

@@ -14,6 +14,7 @@
 #include "app/context.h"
 #include "app/error.h"
 #include "app/names.h"
+#include "app/option_check.h"
 #include "app/random.h"
 #include "app/run_dir.h"
 #include "app/signals.h"
@@ -116,7 +117,7 @@ void add_generate(CLI::App& app) {
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30))
       ->capture_default_str();
   command->add_option("--temperature", options->temperature, "0 takes the likeliest byte each time")
-      ->check(CLI::Range(0.0, 1e3))
+      ->check(between(0, 1e3))
       ->capture_default_str();
   command->add_option("--top-k", options->top_k, "draw among the K likeliest bytes only; 0: all")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{256}))

@@ -8,6 +8,7 @@
 #include <new>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "app/commands.h"
 #include "app/error.h"
@@ -63,7 +64,12 @@ int main(int argc, char** argv) {
     return std::cout ? 0 : report("cannot write to the standard output", 1);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    return report(std::string(e.what()) + " (fastmax --help lists what there is)", 2);
+    // Of a word that is no command CLI11 says only that one is missing.
+    const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
+    const bool untold = e.get_name() == "RequiredError" && !unknown.empty();
+    return report(text(e.what(), untold ? ", got '" + unknown[0] + "'" : "",
+                       " (fastmax --help lists what there is)"),
+                  2);
   } catch (const UsageError& e) {
     return report(e.what(), 2);
   } catch (const fastmax::Error& e) {

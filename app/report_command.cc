@@ -5,6 +5,7 @@
 
 #include "app/commands.h"
 #include "app/error.h"
+#include "app/option_check.h"
 #include "app/report.h"
 #include "app/report_plan.h"
 #include "app/report_speed.h"
@@ -68,7 +69,7 @@ void add_report(CLI::App& app) {
       ->needs(speed);
   command
       ->add_option("--seconds", options->seconds, "of steps, for each attention and round of three")
-      ->check(CLI::PositiveNumber)
+      ->check(between(0, 3600))
       ->capture_default_str();
   command->callback([options] { run(*options); });
   add_speed_point(app);

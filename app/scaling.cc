@@ -14,6 +14,7 @@
 #include "app/files.h"
 #include "app/info.h"
 #include "app/names.h"
+#include "app/option_check.h"
 #include "app/plot.h"
 #include "app/progress.h"
 #include "app/recipe.h"
@@ -162,6 +163,7 @@ void add_scaling(CLI::App& app) {
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   command->add_option("--seconds", a->config.seconds, "Time for the steps of a point")
+      ->check(between(0, 3600))
       ->capture_default_str();
   command->add_option("--out", a->out, "Folder for scaling.json, scaling.svg and scaling.csv")
       ->capture_default_str();

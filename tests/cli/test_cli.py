@@ -90,6 +90,16 @@ def test_wrong_usage_is_one_line_and_exit_code_2(place):
         ["data", "make"],
     ):
         error(*arguments)
+    assert "got 'fly'" in error("fly") and "got 'fly'" in error("data", "fly")
+
+
+@pytest.mark.parametrize("value", ["nan", "-1", "1e6", "fast"])
+@pytest.mark.parametrize("option", ["generate --temperature", "bench --seconds", "bench --limit", "scaling --seconds", "report --seconds"])
+def test_numbers_of_options_have_a_range(place, tmp_path, option, value):
+    command, name = option.split()
+    needed = {"generate": [place / "run", "--prompt", "x"], "scaling": ["--out", tmp_path], "report": ["--speed"]}
+    line = error(command, *needed.get(command, []), name, value)
+    assert f"{name}: expected a number from 0 to " in line and f"got '{value}'" in line
 
 
 def test_wrong_input_is_named(place):
