@@ -148,8 +148,7 @@ void run(const DemoOptions& options) {
 
   heading("How the cost grows with the length of a sequence");
   std::cout << "Training steps of the same model on one sequence of N tokens.\n\n" << std::flush;
-  const Table scaling =
-      run_scaling({.model = model_config(recipe), .threads = options.threads}, out);
+  const Table scaling = run_scaling({.recipe = recipe, .threads = options.threads}, out);
   write_file(out / "scaling.md", scaling.markdown());
   std::cout << "\n" << scaling.terminal(colour_wanted(1));
   print_files(out);

@@ -17,8 +17,7 @@
 #include "app/option_check.h"
 #include "app/plot.h"
 #include "app/progress.h"
-#include "app/recipe.h"
-#include "app/run_dir.h"
+#include "app/recipe_check.h"
 #include "app/scaling_point.h"
 #include "app/signals.h"
 #include "app/version.h"
@@ -95,12 +94,7 @@ void draw(const Json& rows, const ScalingConfig& config, const std::filesystem::
 Table run_scaling(const ScalingConfig& config, const std::filesystem::path& folder) {
   for (const std::string& name : config.attention) {
     require_name("--attention", trainable_attention_names(), name);
-    if (name == "informer" && config.model.causal()) {
-      throw UsageError(
-          "--attention informer: expected another one for a language model: which of its queries "
-          "attend is decided by all of "
-          "them, so it has no causal form");
-    }
+    with_attention(config.recipe, name);
   }
   require_plot((folder / "scaling.svg").string());
   make_folder(folder);
@@ -114,10 +108,8 @@ Table run_scaling(const ScalingConfig& config, const std::filesystem::path& fold
       for (const std::string& attention : config.attention) {
         bar.update(static_cast<std::int64_t>(rows.size()), text(attention, " N=", short_length(N)),
                    true);
-        ModelConfig model = config.model;
-        model.attention = attention;
-        model.length = N;
-        rows.push_back(measure_point(model, config.threads, config.seconds));
+        rows.push_back(measure_point(with_attention(config.recipe, attention), N, config.threads,
+                                     config.seconds));
         StopRequest::stop_if_pending(
             "stopped before all lengths were measured: nothing is written");
         any = any || !rows.back()["steps_per_second"].is_null();
@@ -131,7 +123,7 @@ Table run_scaling(const ScalingConfig& config, const std::filesystem::path& fold
                          {"version", version()},
                          {"commit", commit()},
                          {"threads", config.threads ? config.threads : at::get_num_threads()},
-                         {"model", model_json(config.model)},
+                         {"recipe", write_recipe(config.recipe)},
                          {"batch", 1},
                          {"rows", rows}};
   write_file(folder / "scaling.json", document.dump(2) + "\n");
@@ -146,7 +138,6 @@ void add_scaling(CLI::App& app) {
     std::vector<std::string> settings;
   };
   auto a = std::make_shared<Arguments>();
-  a->config.model.classes = 10;
   CLI::App* command = app.add_subcommand(
       "scaling", "Measure training steps a second and peak memory against length");
   command->add_option("recipe", a->recipe,
@@ -170,7 +161,7 @@ void add_scaling(CLI::App& app) {
   command->callback([a] {
     a->config.lengths = parse_lengths(a->lengths);
     if (!a->recipe.empty()) {
-      a->config.model = model_config(read_recipe(a->recipe, a->settings));
+      a->config.recipe = read_recipe(a->recipe, a->settings);
     } else if (!a->settings.empty()) {
       throw UsageError("--set changes a recipe: expected RECIPE.toml before it, got none");
     }

@@ -5,13 +5,14 @@
 #include <string>
 #include <vector>
 
-#include "app/model.h"
+#include "app/recipe.h"
 #include "app/table.h"
 
 namespace fastmax::app {
 
 struct ScalingConfig {
-  ModelConfig model = {};  ///< attention and length are those of each point
+  /// Its model is measured, with the attention and the length of each point.
+  Recipe recipe = parse_recipe("task = \"image\"", "the default recipe");
   std::vector<std::string> attention = {"softmax", "fastmax2", "fastmax1"};
   std::vector<std::int64_t> lengths = {1024, 2048, 4096, 8192, 16384};
   int threads = 0;     ///< 0: as torch chooses
@@ -20,8 +21,8 @@ struct ScalingConfig {
 
 /// Measures every point, each in a process of its own so that its peak memory is its own, and
 /// writes scaling.json, scaling.svg and scaling.csv into `folder`. Progress goes to stderr. Returns
-/// the table to print. Throws UsageError for an unknown attention, WorkError when nothing could be
-/// measured, Interrupted on Ctrl-C.
+/// the table to print. Throws UsageError for an attention that is unknown or that the recipe cannot have, WorkError when
+/// nothing could be measured, Interrupted on Ctrl-C.
 Table run_scaling(const ScalingConfig& config, const std::filesystem::path& folder);
 
 }  // namespace fastmax::app

@@ -7,10 +7,13 @@
 #include <algorithm>
 #include <iostream>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "app/error.h"
 #include "app/evaluate.h"
+#include "app/model.h"
 #include "app/optimiser.h"
+#include "app/run_dir.h"
 #include "app/step_cost.h"
 #include "app/subprocess.h"
 
@@ -18,22 +21,24 @@ namespace fastmax::app {
 
 using Json = nlohmann::ordered_json;
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ModelConfig, attention, layers, heads, dim, mlp, dropout, scale,
-                                   normalize, attention_dropout, attention_dropout_mode,
-                                   scale_learnable, convolution, positions, vocabulary, length,
-                                   classes, pool_padded, class_token, authors_block)
-
 namespace {
 
 constexpr std::int64_t kWarmUpLength = 64;
 
-/// A model with its optimiser and one sequence of random tokens.
+/// Of one example: a sequence, or two of a task of pairs.
+at::Tensor random_tokens(const ModelConfig& config) {
+  const std::int64_t B = config.pairs ? 2 : 1, N = config.length;
+  return config.values ? at::rand({B, N, config.values})
+                       : at::randint(config.vocabulary, {B, N}, at::kLong);
+}
+
+/// A model with its optimiser and one random example.
 class Trainee {
  public:
   explicit Trainee(const ModelConfig& config)
       : model_(config, 1),
         optimiser_(model_.parameters(), {}, model_.rates()),
-        tokens_(at::randint(config.vocabulary, {1, config.length}, at::kLong)),
+        tokens_(random_tokens(config)),
         targets_(config.classes ? at::randint(config.classes, {1}, at::kLong) : tokens_.flatten()) {
   }
 
@@ -67,17 +72,15 @@ Json measure(const ModelConfig& config, double budget) {
 
 }  // namespace
 
-Json model_json(const ModelConfig& model) { return nlohmann::json(model); }
-
-Json measure_point(const ModelConfig& model, int threads, double seconds) {
-  const Json request = {{"model", model_json(model)}, {"threads", threads}, {"seconds", seconds}};
+Json measure_point(const Recipe& recipe, std::int64_t N, int threads, double seconds) {
+  const Json request = {
+      {"recipe", write_recipe(recipe)}, {"N", N}, {"threads", threads}, {"seconds", seconds}};
   const Finished child = run_program({own_path(), "scaling-point", request.dump()}, false);
-  Json row = {{"attention", model.attention}, {"N", model.length}};
+  Json row = {{"attention", recipe.model.attention}, {"N", N}};
   const Json answer = Json::parse(child.output, nullptr, /*allow_exceptions=*/false);
   if (child.exit_code == 0 && answer.is_object()) {
     row.update(answer);
-    row["tokens_per_second"] =
-        row["steps_per_second"].get<double>() * static_cast<double>(model.length);
+    row["tokens_per_second"] = row["steps_per_second"].get<double>() * static_cast<double>(N);
   } else {
     row["steps_per_second"] = nullptr;
     row["note"] = child.exit_code == 137 ? std::string("killed: out of memory?")
@@ -94,7 +97,10 @@ void add_scaling_point(CLI::App& app) {
   point->callback([request] {
     const auto json = nlohmann::json::parse(*request);
     if (json.at("threads") > 0) at::set_num_threads(json.at("threads"));
-    std::cout << measure(json.at("model"), json.at("seconds")).dump() << "\n";
+    ModelConfig model =
+        model_config(parse_recipe(json.at("recipe").get<std::string>(), "the recipe"));
+    model.length = json.at("N");
+    std::cout << measure(model, json.at("seconds")).dump() << "\n";
   });
 }
 

@@ -1,9 +1,9 @@
 // One point of `scaling`, measured in a process of its own: the program starts itself again with
 // the hidden command `scaling-point`, so that peak memory is this point's and nothing an earlier one left.
 #pragma once
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
-#include "app/model.h"
+#include "app/recipe.h"
 
 namespace CLI {
 class App;
@@ -11,12 +11,11 @@ class App;
 
 namespace fastmax::app {
 
-nlohmann::ordered_json model_json(const ModelConfig& model);
-
 /// {"attention", "N", "steps", "steps_per_second", "peak_memory_bytes", "tokens_per_second"} of
-/// training `model` with batch 1 on random tokens, steps repeated for about `seconds`. A point that
+/// training the recipe's model at N tokens on one random example, steps repeated for about `seconds`. A point that
 /// fails has steps_per_second null and a "note".
-nlohmann::ordered_json measure_point(const ModelConfig& model, int threads, double seconds);
+nlohmann::ordered_json measure_point(const Recipe& recipe, std::int64_t N, int threads,
+                                     double seconds);
 
 /// The hidden command: the child's side.
 void add_scaling_point(CLI::App& app);

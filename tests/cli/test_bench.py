@@ -206,6 +206,22 @@ def test_scaling_writes_table_json_and_plot(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"scaling.json", "scaling.svg", "scaling.csv"}
 
 
+def test_scaling_measures_the_model_of_the_recipe(tmp_path):
+    """Of pairs two sequences are read, of patches a token is numbers: both show in the memory."""
+    small = "model = {layers = 1, heads = 1, dim = 8, mlp = 8}\n"
+
+    def memory(task, *settings):
+        (tmp_path / "recipe.toml").write_text(f'task = "{task}"\n{small}')
+        sets = [word for setting in settings for word in ("--set", setting)]
+        arguments = ["--attention", "fastmax1", "--lengths", "4k", "--seconds", 0, "--threads", 1, "--out", tmp_path]
+        run("scaling", tmp_path / "recipe.toml", *sets, *arguments)
+        (row,) = json.loads((tmp_path / "scaling.json").read_text())["rows"]
+        return row["peak_memory_bytes"]
+
+    assert memory("retrieval") > 1.5 * memory("text")
+    assert memory("image", "data.patch=32") > 2 * memory("image")
+
+
 def test_scaling_refuses_an_unknown_attention(tmp_path):
     line = error("scaling", "--attention", "flash", "--out", tmp_path / "new")
     assert "softmax" in line and '"flash"' in line
