@@ -17,6 +17,7 @@
 #include "app/files.h"
 #include "app/progress.h"
 #include "app/signals.h"
+#include "app/subprocess.h"
 
 namespace fastmax::app {
 namespace {
@@ -65,8 +66,8 @@ std::string command_line(const Arguments& a) {
   std::string out = text("fastmax accuracy --lengths ", a.lengths, " --orders ",
                          joined(a.accuracy.orders), " --dims ", joined(a.accuracy.dims));
   if (a.threads) out += text(" --threads ", a.threads);
-  if (!a.plot.empty()) out += " --plot " + a.plot;
-  return out + " --markdown " + a.markdown;
+  if (!a.plot.empty()) out += " --plot " + shell_word(a.plot);
+  return out + " --markdown " + shell_word(a.markdown);
 }
 
 void write(const Arguments& a, const AccuracyReport& report) {

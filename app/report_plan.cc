@@ -117,16 +117,6 @@ class Reader {
   ReportPlan plan_;
 };
 
-/// A word of a shell command; one that begins a path from here is left as it is.
-std::string quoted(const std::string& word) {
-  const std::string_view plain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,";
-  if (word.find_first_not_of(plain) == std::string::npos) return word;
-  std::string out = "'";
-  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
-}
-
 }  // namespace
 
 ReportPlan read_plan(const fs::path& results) { return Reader(results).read(); }
@@ -144,10 +134,11 @@ fs::path speed_file(const fs::path& results, const std::string& name) {
 }
 
 std::vector<std::string> commands_to_do(const std::vector<PlannedRun>& plan) {
-  const std::string program = quoted(fs::path(own_path()).lexically_proximate(fs::current_path()));
+  const std::string program =
+      shell_word(fs::path(own_path()).lexically_proximate(fs::current_path()));
   std::vector<std::string> commands;
   for (const PlannedRun& run : plan) {
-    const std::string folder = quoted(run.dir.path().string());
+    const std::string folder = shell_word(run.dir.path().string());
     std::string train;
     if (!run.dir.finished()) {
       train = program + " train " + quoted(run.recipe) + " --threads 1";
@@ -156,7 +147,7 @@ std::vector<std::string> commands_to_do(const std::vector<PlannedRun>& plan) {
     }
     std::string maps;
     if (run.maps && !fs::exists(maps_file(run)))
-      maps = program + " maps " + folder + " --out " + quoted(maps_file(run).string());
+      maps = program + " maps " + folder + " --out " + shell_word(maps_file(run).string());
     if (!train.empty() || !maps.empty())
       commands.push_back(train + (train.empty() || maps.empty() ? "" : " && ") + maps);
   }

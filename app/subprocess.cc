@@ -11,6 +11,7 @@
 #include <cstring>
 #include <filesystem>
 #include <sstream>
+#include <string_view>
 
 #include "app/error.h"
 
@@ -61,6 +62,15 @@ std::string find_program(const std::string& name) {
     if (access(file.c_str(), X_OK) == 0 && std::filesystem::is_regular_file(file)) return file;
   }
   return "";
+}
+
+std::string shell_word(const std::string& word) {
+  const std::string_view plain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,";
+  if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
 }
 
 std::string own_path() { return std::filesystem::read_symlink("/proc/self/exe").string(); }

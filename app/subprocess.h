@@ -20,4 +20,7 @@ std::string find_program(const std::string& name);
 /// The program that is running, for starting itself again.
 std::string own_path();
 
+/// A word as a shell command has it: in quotes where it needs them.
+std::string shell_word(const std::string& word);
+
 }  // namespace fastmax::app

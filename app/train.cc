@@ -23,6 +23,7 @@
 #include "app/random.h"
 #include "app/run_dir.h"
 #include "app/signals.h"
+#include "app/subprocess.h"
 #include "app/table.h"
 #include "app/version.h"
 
@@ -191,12 +192,15 @@ class Run {
     saved_ = Clock::now();
   }
 
+  std::string how_to_go_on() const {
+    return text("; go on with: fastmax train ", shell_word(dir_.recipe().string()), " --out ",
+                shell_word(dir_.path().string()), " --resume");
+  }
+
   [[noreturn]] void stop() {
     save();
-    throw Interrupted(StopRequest::pending(),
-                      text("stopped after step ", state_.step, " of ", recipe_.train.steps,
-                           "; go on with: fastmax train ", dir_.recipe().string(), " --out ",
-                           dir_.path().string(), " --resume"));
+    throw Interrupted(StopRequest::pending(), text("stopped after step ", state_.step, " of ",
+                                                   recipe_.train.steps, how_to_go_on()));
   }
 
   nlohmann::ordered_json finish() {
@@ -206,8 +210,7 @@ class Run {
     const auto test = evaluate(model_, task_, Split::kTest);
     if (!val || !test) {
       throw Interrupted(StopRequest::pending(),
-                        text("stopped before the final evaluation; go on with: fastmax train ",
-                             dir_.recipe().string(), " --out ", dir_.path().string(), " --resume"));
+                        "stopped before the final evaluation" + how_to_go_on());
     }
     require_finite(val->loss, "validation");
     require_finite(test->loss, "test");
