@@ -141,8 +141,12 @@ std::vector<std::string> commands_to_do(const std::vector<PlannedRun>& plan) {
     const std::string folder = shell_word(run.dir.path().string());
     std::string train;
     if (!run.dir.finished()) {
-      train = program + " train " + quoted(run.recipe) + " --threads 1";
-      for (const std::string& setting : run.settings) train += " --set " + quoted(setting);
+      if (!fs::exists(run.recipe))
+        throw UsageError(
+            text("expected to be called where the recipes of runs.toml are, there is no ",
+                 run.recipe, " in ", fs::current_path().string()));
+      train = program + " train " + shell_word(run.recipe) + " --threads 1";
+      for (const std::string& setting : run.settings) train += " --set " + shell_word(setting);
       train += " --resume --out " + folder;
     }
     std::string maps;

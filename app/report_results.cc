@@ -44,7 +44,7 @@ class PaperReader {
       : file_(file), root_(parse_toml(read_file(file, "the paper's numbers"), file.string())) {}
 
   PaperNumbers read() const {
-    return {.recipes = string("recipes"),
+    return {.recipes = recipes(),
             .accuracy_source = string("accuracy.source"),
             .speed_source = string("steps_per_second.source"),
             .accuracy = rows("accuracy"),
@@ -61,6 +61,14 @@ class PaperReader {
     const auto found = root_.at_path(path).value<std::string>();
     if (!found) fail(path, "a string");
     return *found;
+  }
+  fs::path recipes() const {
+    const fs::path folder = (file_.parent_path() / string("recipes")).lexically_normal();
+    if (!fs::is_directory(folder))
+      throw UsageError(text(file_.string(),
+                            ": recipes: expected the folder of the paper's recipes, ",
+                            "there is none at ", folder.string()));
+    return folder;
   }
   std::vector<std::string> strings(const std::string& path) const {
     std::vector<std::string> all;

@@ -32,7 +32,8 @@ std::vector<RunDir> dirs_of(const std::vector<FinishedRun>& runs);
 /// What the paper prints for each attention and task.
 struct PaperNumbers {
   using Row = std::map<std::string, double>;
-  std::string recipes;  ///< the folder of its harness
+  std::filesystem::path
+      recipes;  ///< the folder of its harness; paper.toml says where it is from there
   std::string accuracy_source, speed_source;
   std::map<std::string, Row> accuracy, speed;
   std::vector<std::string> accuracy_notes, speed_notes;

@@ -58,7 +58,7 @@ std::string recipe_cell(const PlannedRun& run) {
 
 /// What differs from the paper's recipe of the task in model, training and data; seeds and bookkeeping apart.
 std::string departures(const Results& results, const Recipe& recipe) {
-  const fs::path file = fs::path(results.paper().recipes) / (recipe.task + ".toml");
+  const fs::path file = results.paper().recipes / (recipe.task + ".toml");
   if (!fs::exists(file)) return "the paper has no such task";
   static const std::set<std::string> kBookkeeping = {
       "seed",          "model.attention", "train.log_every",      "train.checkpoint_seconds",

@@ -134,7 +134,8 @@ def results(tmp_path):
     """A folder of results of which some are missing."""
     results = tmp_path / "results"
     (results / "speed").mkdir(parents=True)
-    shutil.copy(ROOT / "docs" / "results" / "paper.toml", results)
+    paper = (ROOT / "docs" / "results" / "paper.toml").read_text()
+    (results / "paper.toml").write_text(paper.replace("../../recipes", str(ROOT / "recipes")))
     plan = [
         plan_of("listops", list(ACCURACY), [1, 2]),
         plan_of("image", list(ACCURACY), [1]),
@@ -332,5 +333,41 @@ def test_another_set_than_the_papers_is_said_wherever_it_is_used(results):
     assert "retrieval (AAN-proxy) by time," in (results / "figure6.csv").read_text()
 
 
-def test_what_is_published_follows_from_what_is_committed():
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "what"),
+    [
+        ("speed/listops.json", '"attention": "softmax"', '"attention": 3', "rows.0.attention: expected a string, got 3"),
+        ("speed/image.json", '"rows"', '"lines"', "rows: expected a list, got nothing"),
+        ("runs/image/softmax-seed1/result.json", '"loss": 1.0', '"loss": null', "val.loss: expected a number, got null"),
+        ("runs/listops/softmax-seed1/result.json", "0.174", '"0.174"', 'baselines.majority class: expected a number, got "0.174"'),
+        ("runs/image/softmax-seed1/metrics.jsonl", '"step": 10', '"step": "ten"', '1: step: expected a whole number, got "ten"'),
+        ("figure3.json", "", '{"machine": 1}', "machine: expected a string, got 1"),
+        ("figure3.json", "", json.dumps({**dict.fromkeys(["machine", "torch", "version", "commit", "clock"], ""), "rows": [], "skipped": []}),
+         "rows: expected some, got none"),
+    ],
+)  # fmt: skip
+def test_damaged_json_is_named(results, file, right, wrong, what):
+    damaged = results / file
+    text = damaged.read_text() if right else ""
+    assert right in text
+    damaged.write_text(text.replace(right, wrong, 1))
+    (line,) = report(results, code=2).stderr.splitlines()
+    assert line.removeprefix(f"fastmax: error: results/{file}:").strip() == what
+    assert not (results / "table1.md").exists()
+
+
+def test_what_is_published_follows_from_what_is_committed(tmp_path):
+    """Wherever the program is called."""
     run(ROOT, "report", "--check")
+    run(tmp_path, "report", "--check", "--results", ROOT / "docs" / "results")
+
+
+def test_recipes_that_are_not_there_are_an_error(made, results, tmp_path):
+    (results / "paper.toml").write_text((ROOT / "docs" / "results" / "paper.toml").read_text().replace("../../recipes", "nowhere"))
+    (line,) = report(results, code=2).stderr.splitlines()
+    assert "results/paper.toml: recipes: expected the folder" in line and "results/nowhere/paper" in line
+    assert not (results / "table1.md").exists()
+    shutil.copytree(made / "results", tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/runs/plays/softmax-seed1/result.json").unlink()
+    (line,) = run(tmp_path, "report", "--todo", "--results", "elsewhere", code=2).stderr.splitlines()
+    assert "there is no recipe.toml in " + str(tmp_path) in line
