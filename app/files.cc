@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "app/error.h"
+#include "app/utf8.h"
 
 namespace fastmax::app {
 namespace fs = std::filesystem;
@@ -161,12 +162,19 @@ void require_space(const fs::path& folder, std::int64_t bytes, const std::string
 }
 
 fs::path data_folder(const std::string& asked) {
-  if (!asked.empty()) return asked;
-  if (const char* chosen = std::getenv("FASTMAX_DATA"); chosen && *chosen) return chosen;
-  if (const char* home = std::getenv("HOME"); home && *home)
-    return fs::path(home) / ".cache/fastmax";
-  throw UsageError(
-      "expected --data-dir, $FASTMAX_DATA or $HOME to say where data is kept, got none");
+  const auto variable = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::string(value ? value : "");
+  };
+  const std::string chosen = asked.empty() ? variable("FASTMAX_DATA") : asked,
+                    home = variable("HOME");
+  if (chosen.empty() && home.empty())
+    throw UsageError(
+        "expected --data-dir, $FASTMAX_DATA or $HOME to say where data is kept, got none");
+  const fs::path folder = chosen.empty() ? fs::path(home) / ".cache/fastmax" : fs::path(chosen);
+  if (!is_utf8(folder.string()))  // recipes and JSON, which name it, are
+    throw UsageError("expected a data folder whose name is UTF-8, got " + folder.string());
+  return folder;
 }
 
 }  // namespace fastmax::app

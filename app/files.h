@@ -65,7 +65,7 @@ void make_folder(const std::filesystem::path& folder);
 void require_space(const std::filesystem::path& folder, std::int64_t bytes,
                    const std::string& what);
 
-/// Where data sets are kept: `asked`, else $FASTMAX_DATA, else ~/.cache/fastmax.
+/// Where data sets are kept: `asked`, else $FASTMAX_DATA, else ~/.cache/fastmax. Throws UsageError for a name that is not UTF-8.
 std::filesystem::path data_folder(const std::string& asked);
 
 }  // namespace fastmax::app

@@ -16,6 +16,7 @@
 #include "app/recipe_keys.h"
 #include "app/recipe_text.h"
 #include "app/toml_text.h"
+#include "app/utf8.h"
 #include "app/variants.h"
 
 namespace fastmax::app {
@@ -75,13 +76,13 @@ class Reader {
     throw UsageError(text(where(path), ": ", path, ": ", what));
   }
 
-  // The key, or group of keys, that looks most like `path`; "steps" stands for train.steps too.
-  std::string nearest(const std::string& path) const {
+  // The key that looks most like `path`; "steps" stands for train.steps too.
+  std::string nearest(const std::string& path, const std::vector<std::string>& groups = {}) const {
     const auto distance = [&](const std::string& key) {
       return std::min(edit_distance(key, path), edit_distance(key.substr(key.find('.') + 1), path));
     };
     std::vector<std::string> candidates = keys_;
-    candidates.insert(candidates.end(), {"model", "train", "data"});
+    candidates.insert(candidates.end(), groups.begin(), groups.end());
     return *std::min_element(candidates.begin(), candidates.end(),
                              [&](auto& a, auto& b) { return distance(a) < distance(b); });
   }
@@ -101,7 +102,8 @@ class Reader {
       } else if (!known(path)) {
         throw UsageError(text(name_, ":", node.source().begin.line, ": ", path, ": ",
                               group ? "expected a table, got " + describe(node)
-                                    : "unknown key, did you mean " + nearest(path) + "?"));
+                                    : "unknown key, did you mean " +
+                                          nearest(path, {"model", "train", "data"}) + "?"));
       }
     }
   }
@@ -146,15 +148,15 @@ class Reader {
     return true;
   }
   bool accept(const char* path, const toml::node& node, std::string& value, const Text&) const {
+    const auto raw = raw_.find(path);
     if (const auto* x = node.as_string()) {
       value = **x;
-      return true;
-    }
-    if (const auto raw = raw_.find(path); raw != raw_.end()) {  // a path that looks like a number
+    } else if (raw != raw_.end()) {  // a path that looks like a number
       value = raw->second;
-      return true;
+    } else {
+      return false;
     }
-    return false;
+    return is_utf8(value);  // as TOML is, in which a run keeps it
   }
   bool accept(const char*, const toml::node& node, std::string& value, const OneOf& rule) const {
     const auto* x = node.as_string();
@@ -190,7 +192,7 @@ class Reader {
     return expectation(rule.range, true);
   }
   static std::string expected(bool, const Flag&) { return "true or false"; }
-  static std::string expected(const std::string&, const Text&) { return "a string"; }
+  static std::string expected(const std::string&, const Text&) { return "a string in UTF-8"; }
   static std::string expected(const std::string&, const OneOf& rule) {
     return (rule.names.size() == 1 ? "" : "one of ") + listed(rule.names);
   }

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "app/error.h"
+#include "app/files.h"
 #include "app/recall_task.h"
 #include "app/task.h"
 
@@ -37,7 +38,8 @@ Recipe RecipeOptions::read() const {
   // Asked for by name, the place belongs into the recipe: the run finds its data again.
   const bool has_place = recipe.task != "textfile" && !is_recall(recipe.task);
   if (!data_dir.empty() && has_place && recipe.data.path.empty()) {
-    recipe.data.path = std::filesystem::absolute(task_folder(data_dir, recipe)).string();
+    recipe.data.path =
+        std::filesystem::absolute(task_folder(data_folder(data_dir), recipe)).string();
   }
   return recipe;
 }

@@ -17,7 +17,7 @@ namespace fastmax::app {
 std::string number(double x) {
   std::ostringstream out;
   out.precision(std::numeric_limits<double>::max_digits10);
-  if (x == std::floor(x) && std::abs(x) < 1e15) {
+  if (x == std::floor(x) && std::abs(x) < 0x1p53) {
     out << static_cast<std::int64_t>(x);
   } else {
     // The shortest of the decimals that read back to the same double.

@@ -50,4 +50,11 @@ std::string Utf8Filter::finish() {
   return kReplacement;
 }
 
+bool is_utf8(const std::string& bytes) {
+  Utf8Filter filter;
+  std::string kept;
+  for (const char byte : bytes) kept += filter.feed(byte);
+  return kept + filter.finish() == bytes;
+}
+
 }  // namespace fastmax::app

@@ -1,4 +1,4 @@
-// Bytes that may be anything, made printable: what is not UTF-8 becomes U+FFFD.
+// Bytes that may be anything: whether they are UTF-8, and made printable, for what is not becomes U+FFFD.
 #pragma once
 #include <cstddef>
 #include <string>
@@ -17,5 +17,7 @@ class Utf8Filter {
   std::string pending_;     // the beginning of a character
   std::size_t length_ = 0;  // bytes it will have
 };
+
+bool is_utf8(const std::string& bytes);
 
 }  // namespace fastmax::app

@@ -109,6 +109,12 @@ TEST(Recipe, SettingErrorsNameTheSetting) {
   EXPECT_EQ(
       complaint(kSmall, {"model.layers=two"}),
       "--set model.layers=two: model.layers: expected an integer from 1 to 1000, got \"two\"");
+  EXPECT_EQ(complaint(kSmall, {"data=text.txt"}),
+            "--set data=text.txt: data: unknown key, did you mean data.path?");
+  EXPECT_EQ(complaint(kSmall, {"seed=-1"}),
+            "--set seed=-1: seed: expected an integer from 0 to 9007000000000000, got -1");
+  EXPECT_EQ(complaint(kSmall, {"data.path=\xFF"}),
+            "--set data.path=\xFF: data.path: expected a string in UTF-8, got \"\xFF\"");
   EXPECT_EQ(complaint(kSmall, {"model.heads=3"}),
             "--set model.heads=3: model.heads: expected a divisor of model.dim = 64, got 3");
   EXPECT_EQ(complaint(kSmall, {"model.attention=hardmax"}),

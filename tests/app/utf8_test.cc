@@ -15,6 +15,8 @@ std::string filtered(const std::string& bytes) {
 TEST(Utf8, LeavesTextAlone) {
   const std::string text = "plain, na\u00EFve, \u20AC, \U0001F600, \uD7FF\uE000\uFFFD\U0010FFFF";
   EXPECT_EQ(filtered(text), text);
+  EXPECT_TRUE(is_utf8(text));
+  EXPECT_FALSE(is_utf8(text + "\xC3"));
 }
 
 TEST(Utf8, ReplacesTheRest) {

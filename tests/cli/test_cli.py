@@ -493,6 +493,19 @@ def test_a_run_folder_may_have_a_slash_behind_it_an_equals_sign_in_it_and_any_se
     assert document("eval", folder)["split"] == "test"
 
 
+def test_a_path_that_a_recipe_cannot_hold_is_refused(place, tmp_path):
+    """Recipes are TOML, which is UTF-8."""
+    data_dir = ["--data-dir", tmp_path / "\udcff"]
+    for arguments in (
+        ["train", place / "recipe.toml", "--set", "data.path=\udcff.txt", "--out", tmp_path / "run"],
+        ["train", ROOT / "recipes" / "listops_short.toml", *data_dir, "--out", tmp_path / "run"],
+        ["data", "list", "--json", *data_dir],
+    ):
+        line = error(*arguments, errors="surrogateescape")
+        assert "UTF-8, got " in line and "\udcff" in line
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be_printed_is_a_failure():
     with open("/dev/full", "w") as full:
         for arguments in (["info"], ["info", "--json"]):
