@@ -39,6 +39,12 @@ fs::path temporary_name(const fs::path& path) {
   return name;
 }
 
+// What is there and is no regular file, a device, a pipe or a link, stays what it is: no other file may take its name.
+fs::path name_while_written(const fs::path& file) {
+  const fs::file_status there = fs::symlink_status(file);
+  return fs::exists(there) && !fs::is_regular_file(there) ? file : temporary_name(file);
+}
+
 void sync_folder(const fs::path& folder) {
   const int descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY);
   if (descriptor < 0) return;
@@ -62,7 +68,7 @@ std::string read_file(const fs::path& file, std::string_view what) {
   return bytes;
 }
 
-NewFile::NewFile(fs::path file) : file_(std::move(file)), temporary_(temporary_name(file_)) {
+NewFile::NewFile(fs::path file) : file_(std::move(file)), temporary_(name_while_written(file_)) {
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (descriptor_ < 0) fail_to_write(file_);
 }
@@ -70,7 +76,7 @@ NewFile::NewFile(fs::path file) : file_(std::move(file)), temporary_(temporary_n
 NewFile::~NewFile() {
   if (descriptor_ < 0) return;
   ::close(descriptor_);
-  ::unlink(temporary_.c_str());
+  if (temporary_ != file_) ::unlink(temporary_.c_str());
 }
 
 void NewFile::write(std::string_view bytes) {
@@ -85,11 +91,12 @@ void NewFile::flush() {
 
 void NewFile::commit() {
   flush();
-  if (::fsync(descriptor_) != 0) fail_to_write(file_);
-  if (::rename(temporary_.c_str(), file_.c_str()) != 0) fail_to_write(file_);
+  const bool renamed = temporary_ != file_;
+  if (renamed && ::fsync(descriptor_) != 0) fail_to_write(file_);
+  if (renamed && ::rename(temporary_.c_str(), file_.c_str()) != 0) fail_to_write(file_);
   ::close(descriptor_);
   descriptor_ = -1;
-  sync_folder(file_.parent_path());
+  if (renamed) sync_folder(file_.parent_path());
 }
 
 void write_file(const fs::path& file, std::string_view bytes) {

@@ -1,4 +1,5 @@
-// Files that are there whole or not at all: written under a temporary name, synced, then renamed.
+// Files that are there whole or not at all: written under a temporary name, synced, then renamed. A device, a pipe or a link is
+// written where it is.
 #pragma once
 #include <cstdint>
 #include <filesystem>

@@ -1,6 +1,8 @@
 #include "app/files.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -48,6 +50,23 @@ TEST_F(Space, IsRequiredBeforeADownloadBegins) {
   }
   EXPECT_FALSE(fs::exists(folder_ / "image"));
   EXPECT_TRUE(fs::is_empty(folder_ / "downloads"));
+}
+
+TEST_F(Space, OfAPipeOrALinkIsNotTaken) {
+  const fs::path pipe = folder_ / "pipe", link = folder_ / "link", file = folder_ / "file";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  const int reader = ::open(pipe.c_str(), O_RDONLY | O_NONBLOCK);
+  write_file(pipe, "to the pipe");
+  char bytes[16] = {};
+  EXPECT_EQ(::read(reader, bytes, sizeof bytes), 11);
+  EXPECT_STREQ(bytes, "to the pipe");
+  ::close(reader);
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  write_file(file, "something longer");
+  fs::create_symlink(file, link);
+  write_file(link, "through the link");
+  EXPECT_TRUE(fs::is_symlink(link));
+  EXPECT_EQ(read_file(file, "a file"), "through the link");
 }
 
 }  // namespace
