@@ -21,7 +21,7 @@
 //
 // Padding costs nothing but time: a key's weight is 1 for a token and 0 for padding (softmax gets a
 // mask), the convolution sees zeros there, and the mean runs over tokens only, so a padded batch
-// gives each sequence the numbers it has alone.
+// gives each sequence the numbers it has alone; with Reformer and Informer, other ones (rivals.h).
 #pragma once
 #include <ATen/ATen.h>
 

@@ -45,7 +45,8 @@ struct ReformerOptions {
   std::int64_t rounds =
       2;  ///< hash functions: num_hash of the harness of recipes/paper (Skyformer's src/config.py)
   std::int64_t chunk = 64;  ///< sorted tokens that look at each other and at the chunk before; ours
-  std::int64_t buckets = 0;  ///< hash values, even or 1; 0: 2 N / chunk, as their section 2 has it
+  /// Hash values, even or 1; 0: 2 N / chunk, as their section 2 has it. N is the padded length, so a batch that pads more hashes finer.
+  std::int64_t buckets = 0;
   bool causal = false;
 };
 /// Softmax over the union of the rounds' keys; a token looks at itself only where there is no other.
@@ -54,7 +55,8 @@ at::Tensor reformer_attention(const at::Tensor& q, const at::Tensor& v,
                               const ReformerOptions& options);
 
 /// Zhou et al. 2021: ceil(factor ln N) keys are sampled to find the ceil(factor ln N) queries that attend, but at least
-/// `least` of each; the factor is their choice.
+/// `least` of each; the factor is their choice. N is the padded length, as in their program, and keys are sampled among as many
+/// places, of which padding is then left out: what a sequence gets depends on how far its batch pads it.
 at::Tensor informer_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                               const at::Tensor& key_weight, std::uint64_t seed, double factor = 5,
                               std::int64_t least = 1);
