@@ -108,11 +108,11 @@ void run(const Arguments& arguments) {
         [] { return StopRequest::pending() != 0; });
   }
   const nlohmann::ordered_json result = document(report);
-  if (!arguments.out.empty()) write_file(arguments.out, result.dump(2) + "\n");
   if (arguments.json)
     std::cout << result.dump(2) << "\n" << std::flush;
   else
     print(result);
+  if (!arguments.out.empty()) write_file(arguments.out, result.dump(2) + "\n");
   if (!arguments.plot.empty()) line_plot(plots_of(result["rows"]), 2, arguments.plot);
   if (report.interrupted)
     throw Interrupted(StopRequest::pending(),
@@ -141,11 +141,11 @@ void run_suite(const Arguments& arguments) {
         [] { return StopRequest::pending() != 0; });
   }
   const nlohmann::ordered_json result = document(report);
-  if (!arguments.out.empty()) write_file(arguments.out, result.dump(2) + "\n");
   if (arguments.json)
     std::cout << result.dump(2) << "\n" << std::flush;
   else
     print(report);
+  if (!arguments.out.empty()) write_file(arguments.out, result.dump(2) + "\n");
   if (report.interrupted)
     throw Interrupted(StopRequest::pending(),
                       text("stopped after ", report.rows.size(), " figures"));

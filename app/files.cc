@@ -149,7 +149,8 @@ void remove_leftovers(const fs::path& folder, const std::string& name) {
 }
 
 void require_folder_of(std::string_view option, const fs::path& file) {
-  if (file.empty() || fs::is_directory(fs::absolute(file).parent_path())) return;
+  if (file.empty()) return;
+  if (fs::is_directory(fs::absolute(file).parent_path()) && !fs::is_directory(file)) return;
   throw UsageError(
       text(option, ": expected a file in a folder that exists, got '", file.string(), "'"));
 }

@@ -191,6 +191,7 @@ std::string panel(const Plot& plot, std::size_t index, const std::vector<std::st
 }  // namespace
 
 Drawing line_drawing(const std::vector<Plot>& panels, int columns) {
+  if (panels.empty()) return line_drawing({Plot{}}, 1);  // a frame without data
   std::vector<std::string> names;  // in order of appearance: a name keeps its colour in every panel
   for (const Plot& plot : panels)
     for (const Series& series : plot.series) add_once(names, series.name);

@@ -114,6 +114,11 @@ def test_out_file_is_the_document_and_the_table_goes_to_stdout(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"b.json", "b.svg", "b.csv"}
 
 
+def test_measurements_are_printed_where_their_file_cannot_be_written():
+    done = run("bench", *QUICK, "--dims", 8, "--lengths", 64, "--methods", "fastmax", "--causal", 0, "--out", "/dev/full", code=1)
+    assert "cannot write /dev/full" in done.stderr and "fastmax1" in done.stdout
+
+
 def test_lengths_go_on_with_their_ratio():
     rows = bench("--dims", 8, "--lengths", "64,128,..1k", "--methods", "fastmax", "--orders", 1, "--causal", 0)["rows"]
     assert [row["N"] for row in rows] == [64, 128, 256, 512, 1024]
@@ -127,11 +132,13 @@ def test_calls_that_would_take_too_long_are_skipped_and_say_so():
     assert all("--limit" in why or "memory" in why for why in reasons.values()), reasons
 
 
-def test_a_length_that_has_no_room_is_skipped_and_the_others_are_kept():
+def test_a_length_that_has_no_room_is_skipped_and_the_others_are_kept(tmp_path):
     document = bench("--dims", 8, "--lengths", "64,65536M", "--orders", 1, "--causal", 0, "--backward")
     assert {row["N"] for row in document["rows"]} == {64} and len(document["rows"]) == 10
     assert {skip["N"] for skip in document["skipped"]} == {2**36} and len(document["skipped"]) == 10
     assert all(skip["why"].startswith("needs ") for skip in document["skipped"])
+    run("bench", "--lengths", "65536M", "--dims", 8, "--plot", tmp_path / "none.svg")
+    assert "no data" in (tmp_path / "none.svg").read_text()
 
 
 @pytest.mark.parametrize(
@@ -152,6 +159,7 @@ def test_a_length_that_has_no_room_is_skipped_and_the_others_are_kept():
         (["--repeat", "0"], ["--repeat", "0"]),
         (["--plot", "a.pdf"], [".svg", "a.pdf"]),
         (["--out", "/no/such/folder/b.json"], ["/no/such/folder"]),
+        (["--out", "/tmp"], ["--out", "a file in a folder that exists", "'/tmp'"]),
         (["--suite", "gpu"], ["--suite", "cpu", "'gpu'"]),
         (["--suite", "cpu", "--threads", "1,2"], ["--threads", "1, 2"]),
         (["--suite", "cpu", "--only", "no such row"], ["--only", "no such row"]),
