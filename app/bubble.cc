@@ -8,7 +8,7 @@ namespace fastmax::app {
 namespace {
 
 constexpr int kWidth = 720, kHeight = 460;
-constexpr double kLargest = 9;    // gnuplot's point size
+constexpr double kLargest = 4;    // gnuplot's point size
 constexpr double kRadius = 0.33;  // of point size 1, in lines of text
 
 /// The palette, then grey.
@@ -24,7 +24,7 @@ Drawing bubble_drawing(const std::string& title, const std::string& x_label,
                        const std::vector<Bubble>& bubbles) {
   std::string csv = csv_field("name") + "," + csv_field(x_label) + "," + csv_field(y_label) + "," +
                     csv_field(area_label) + "\n";
-  std::ostringstream out, curves;
+  std::ostringstream out, circles, labels;  // no circle hides a label
   double low_x = INFINITY, high_x = 0, low_y = INFINITY, high_y = -INFINITY, most = 0;
   for (const Bubble& b : bubbles) {
     low_x = std::min(low_x, b.x);
@@ -39,17 +39,18 @@ Drawing bubble_drawing(const std::string& title, const std::string& x_label,
     const Bubble& b = bubbles[i];
     out << "$b" << i << " << END\n" << shortest(b.x) << " " << shortest(b.y) << "\nEND\n";
     const double size = kLargest * std::sqrt(b.area / most);
-    curves << (i ? ", " : "") << "$b" << i << " using 1:2 with points pt 7 ps " << shortest(size)
-           << " lc rgb '#60" << colour(i).substr(1) << "' notitle, $b" << i << " using 1:2:("
-           << gnuplot_string(b.label) << ") with labels tc rgb '" << kInk << "' offset 0,"
-           << shortest(kRadius * size + 0.6) << " notitle";
+    circles << "$b" << i << " using 1:2 with points pt 7 ps " << shortest(size) << " lc rgb '#60"
+            << colour(i).substr(1) << "' notitle, ";
+    labels << (i ? ", " : "") << "$b" << i << " using 1:2:(" << gnuplot_string(b.label)
+           << ") with labels tc rgb '" << kInk << "' offset 0," << shortest(kRadius * size + 0.6)
+           << " notitle";
   }
   const double room = std::max(0.35 * (high_y - low_y), 0.5);
   out << "set title " << gnuplot_string(title) << "\nset xlabel " << gnuplot_string(x_label)
       << "\nset ylabel " << gnuplot_string(y_label) << "\nset grid lc rgb '" << kGrid << "' lw 1\n"
       << "set logscale x 2\nset xrange [" << shortest(low_x / 1.5) << ":" << shortest(high_x * 1.5)
       << "]\nset yrange [" << shortest(low_y - room) << ":" << shortest(high_y + room) << "]\nplot "
-      << curves.str() << "\n";
+      << circles.str() << labels.str() << "\n";
   return {.commands = out.str(), .csv = csv, .width = kWidth, .height = kHeight};
 }
 
