@@ -69,7 +69,7 @@ void add_report(CLI::App& app) {
       ->needs(speed);
   command
       ->add_option("--seconds", options->seconds, "of steps, for each attention and round of three")
-      ->check(between(0, 3600))
+      ->check(between(1e-3, 3600))
       ->capture_default_str();
   command->callback([options] { run(*options); });
   add_speed_point(app);

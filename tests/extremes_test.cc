@@ -30,6 +30,19 @@ void compute(Problem<T>& problem, Check check) {
   });
 }
 
+/// Both directions in every form on every target are within their bounds of the truth; `right` is answer(problem).
+template <class T>
+void expect_answers(Problem<T>& problem, const Answer<T>& right) {
+  const auto gradient = gradient_answer(problem);
+  compute(problem, [&](auto& out, auto& gradients) {
+    EXPECT_LE(max_abs_diff(out.o, right.truth.o), right.o);
+    EXPECT_LE(max_abs_diff(out.g, right.truth.g), right.g);
+    EXPECT_LE(max_abs_diff(gradients.dq, gradient.truth.dq), gradient.dq);
+    EXPECT_LE(max_abs_diff(gradients.dk, gradient.truth.dk), gradient.dk);
+    EXPECT_LE(max_abs_diff(gradients.dv, gradient.truth.dv), gradient.dv);
+  });
+}
+
 template <class T>
 void expect_finite(Outputs<T>& out, Gradients<T>& gradients) {
   EXPECT_TRUE(out.o.all_finite());
@@ -168,15 +181,7 @@ void every_key_weight_counts() {
           const double along = static_cast<double>(slope < 0 ? M - 1 - m : m) / (M - 1);
           w[m] = static_cast<T>(std::exp2(std::abs(slope) * 100 * along - 60));
         }
-        const auto right = answer(problem);
-        const auto gradient = gradient_answer(problem);
-        compute(problem, [&](auto& out, auto& gradients) {
-          EXPECT_LE(max_abs_diff(out.o, right.truth.o), right.o);
-          EXPECT_LE(max_abs_diff(out.g, right.truth.g), right.g);
-          EXPECT_LE(max_abs_diff(gradients.dq, gradient.truth.dq), gradient.dq);
-          EXPECT_LE(max_abs_diff(gradients.dk, gradient.truth.dk), gradient.dk);
-          EXPECT_LE(max_abs_diff(gradients.dv, gradient.truth.dv), gradient.dv);
-        });
+        expect_answers(problem, answer(problem));
       }
 }
 TEST(Extremes, EveryKeyWeightCountsInFloat) { every_key_weight_counts<float>(); }
@@ -197,15 +202,8 @@ void clamped_rows_are_constants() {
                         .weights = Weights::kFractional});
     problem.base.scale = 1;
     const auto right = answer(problem);
-    const auto gradient = gradient_answer(problem);
     ASSERT_GT(max_abs(right.truth.o), 1 / std::sqrt(kDenominatorFloor<T>));  // some row is clamped
-    compute(problem, [&](auto& out, auto& gradients) {
-      EXPECT_LE(max_abs_diff(out.o, right.truth.o), right.o);
-      EXPECT_LE(max_abs_diff(out.g, right.truth.g), right.g);
-      EXPECT_LE(max_abs_diff(gradients.dq, gradient.truth.dq), gradient.dq);
-      EXPECT_LE(max_abs_diff(gradients.dk, gradient.truth.dk), gradient.dk);
-      EXPECT_LE(max_abs_diff(gradients.dv, gradient.truth.dv), gradient.dv);
-    });
+    expect_answers(problem, right);
   }
 }
 TEST(Extremes, ClampedRowsAreConstantsInFloat) { clamped_rows_are_constants<float>(); }

@@ -88,6 +88,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(place):
         ["eval"],
         ["generate", place / "run"],
         ["data", "make"],
+        ["report", "--speed", "--seconds", "0"],
     ):
         error(*arguments)
     assert "got 'fly'" in error("fly") and "got 'fly'" in error("data", "fly")
@@ -99,7 +100,8 @@ def test_numbers_of_options_have_a_range(place, tmp_path, option, value):
     command, name = option.split()
     needed = {"generate": [place / "run", "--prompt", "x"], "scaling": ["--out", tmp_path], "report": ["--speed"]}
     line = error(command, *needed.get(command, []), name, value)
-    assert f"{name}: expected a number from 0 to " in line and f"got '{value}'" in line
+    least = "0.001" if command == "report" else "0"
+    assert f"{name}: expected a number from {least} to " in line and f"got '{value}'" in line
 
 
 def test_wrong_input_is_named(place):
