@@ -1,22 +1,15 @@
-"""`fastmax accuracy` through the program ($FASTMAX_PROGRAM)."""
+"""`fastmax accuracy` through the program."""
 
 import json
-import os
-import pathlib
-import subprocess
 
 import pytest
+from program import run as program
 
-PROGRAM = os.environ.get(
-    "FASTMAX_PROGRAM", str(pathlib.Path(__file__).resolve().parents[2] / "build" / "fastmax")
-)
 SMALL = ["--lengths", "200,400", "--dims", "8", "--orders", "2", "--threads", "1"]
 
 
 def run(*arguments, code=0):
-    done = subprocess.run([PROGRAM, "accuracy", *map(str, arguments)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, done.stderr
-    return done
+    return program("accuracy", *arguments, code=code)
 
 
 def test_files_table_and_json_agree(tmp_path):

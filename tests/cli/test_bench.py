@@ -1,17 +1,12 @@
-"""The commands that measure: info, bench and scaling, through the program ($FASTMAX_PROGRAM)."""
+"""The commands that measure: info, bench and scaling, through the program."""
 
 import json
-import os
-import pathlib
 import signal
 import subprocess
 import time
 
 import pytest
-
-PROGRAM = os.environ.get(
-    "FASTMAX_PROGRAM", str(pathlib.Path(__file__).resolve().parents[2] / "build" / "fastmax")
-)
+from program import PROGRAM, error, run
 
 ROW_KEYS = {
     "method", "path", "order", "causal", "B", "H", "N", "M", "D", "E", "dtype", "direction",
@@ -21,22 +16,8 @@ ROW_KEYS = {
 QUICK = ["--repeat", "2", "--seconds", "0.05", "--heads", "1"]
 
 
-def run(*arguments, code=0):
-    done = subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, done.stderr
-    return done
-
-
 def bench(*arguments, code=0):
     return json.loads(run("bench", "--json", *QUICK, *arguments, code=code).stdout)
-
-
-def error(*arguments, code=2):
-    done = run(*arguments, code=code)
-    assert done.stdout == ""
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("fastmax: error: "), done.stderr
-    return lines[0]
 
 
 def test_info_has_exactly_the_keys_of_the_contract():

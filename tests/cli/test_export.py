@@ -1,24 +1,19 @@
-"""`fastmax export tensorboard`: what TensorBoard's own reader finds in the files ($FASTMAX_PROGRAM)."""
+"""`fastmax export tensorboard`: what TensorBoard's own reader finds in the files."""
 
 import json
 import os
-import pathlib
-import subprocess
 import sys
 
 import pytest
+from program import ROOT
+from program import run as program
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROGRAM = os.environ.get("FASTMAX_PROGRAM", str(ROOT / "build" / "fastmax"))
 KEYS = {"train_loss", "learning_rate", "steps_per_second"}
 
 
 def run(*arguments, code=0, **variables):
     environment = {**os.environ, "FASTMAX_PYTHON": sys.executable, "PYTHONPATH": str(ROOT / "python"), **variables}
-    done = subprocess.run([PROGRAM, "export", "tensorboard", *map(str, arguments)], env=environment,
-                          capture_output=True, text=True, timeout=300)  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+    return program("export", "tensorboard", *arguments, code=code, env=environment)
 
 
 def error(*arguments, code, **variables):

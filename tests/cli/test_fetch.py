@@ -5,8 +5,6 @@ import hashlib
 import http.server
 import io
 import json
-import os
-import pathlib
 import random
 import subprocess
 import tarfile
@@ -14,18 +12,13 @@ import threading
 import time
 
 import pytest
+from program import PROGRAM, document, run
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROGRAM = os.environ.get("FASTMAX_PROGRAM", str(ROOT / "build" / "fastmax"))
 ANY = "--accept-any-hash"
 
 
 def fetch(task, data, *arguments, code=0, **options):
-    done = subprocess.run(
-        [PROGRAM, "data", "fetch", task, "--data-dir", str(data), "--json", *map(str, arguments)],
-        capture_output=True, text=True, timeout=60, **options,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
+    done = run("data", "fetch", task, "--data-dir", data, "--json", *arguments, code=code, **options)
     if code == 0:
         return json.loads(done.stdout)
     assert done.stdout == ""
@@ -120,10 +113,7 @@ def test_download(server, tmp_path):
     # Once there it is not asked for again.
     fetch("image", tmp_path, "--from", f"{server.address}/copy.tar.gz", ANY)
     assert len(server.requests) == 1
-    listing = subprocess.run(
-        [PROGRAM, "data", "list", "--data-dir", str(tmp_path), "--json"], capture_output=True, text=True
-    )
-    there = {s["task"]: s["there"] for s in json.loads(listing.stdout)["sets"]}
+    there = {s["task"]: s["there"] for s in document("data", "list", "--data-dir", tmp_path)["sets"]}
     assert there["image"] and not there["text"]
 
 
@@ -267,8 +257,7 @@ def test_only_what_is_wanted_is_kept(tmp_path):
     source = fetch("retrieval", tmp_path, "--from", tmp_path / "lra", ANY)
     assert source["data"].startswith("AAN-proxy: pairs of ACL papers")
     assert source["sizes"]["new_aan_pairs.eval.tsv"] == 12
-    again = [PROGRAM, "data", "fetch", "retrieval", "--data-dir", str(tmp_path)]
-    said = subprocess.run(again, capture_output=True, text=True, check=True).stdout
+    said = run("data", "fetch", "retrieval", "--data-dir", tmp_path).stdout
     assert said.startswith("AAN-proxy: pairs of ACL papers")
     assert len(list((tmp_path / "retrieval").iterdir())) == 4  # and source.json
     kinds = ("neg/0_1", "pos/0_9")
@@ -364,12 +353,12 @@ def test_interruption(server, tmp_path):
     started, go_on = threading.Event(), threading.Event()
     ordinary, server.RequestHandlerClass = server.RequestHandlerClass, Stuck
     arguments = ["--data-dir", str(tmp_path), "--from", f"{server.address}/a", ANY]
-    run = subprocess.Popen([PROGRAM, "data", "fetch", "image", *arguments], stderr=subprocess.PIPE, text=True)
+    fetching = subprocess.Popen([PROGRAM, "data", "fetch", "image", *arguments], stderr=subprocess.PIPE, text=True)
     assert started.wait(30)
     while not [p for p in tmp_path.glob("downloads/*.part") if p.stat().st_size >= 1000]:
         time.sleep(0.01)
-    run.terminate()
-    assert run.wait(30) == 128 + 15 and "goes on" in run.stderr.read()
+    fetching.terminate()
+    assert fetching.wait(30) == 128 + 15 and "goes on" in fetching.stderr.read()
     go_on.set()
     server.RequestHandlerClass = ordinary
     fetch("image", tmp_path, "--from", f"{server.address}/a", ANY)

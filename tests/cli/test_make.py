@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from test_cli import PROGRAM, ROOT, document, error, run
+from program import PROGRAM, ROOT, document, error, run
 
 SMALL = ["--set", "train.steps=6", "--set", "train.evaluate_every=3", "--set", "train.evaluate_examples=8",
          "--set", "train.batch=4", "--set", "train.threads=1", "--set", "model.dim=16", "--set", "model.mlp=16"]  # fmt: skip
@@ -159,3 +159,12 @@ def test_one_process_makes_a_set(tmp_path):
     run("data", "make", "listops", "--train", "20", "--val", "5", "--test", "5", "--data-dir", tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [".listops.lock", ".listops_short.lock", "listops", "listops_short"]
+
+
+def test_data(listops):
+    text = (listops / "listops_short" / "basic_train.tsv").read_bytes()
+    assert text.startswith(b"Source\tTarget\r\n") and text.count(b"\r\n") == 401
+    sets = {s.get("variant"): s for s in document("data", "list", "--data-dir", listops)["sets"]}
+    assert sets["short"]["there"] and not sets["lra"]["there"]
+    line = error("data", "make", "listops", "--short", "--data-dir", listops)
+    assert "other options" in line

@@ -1,14 +1,10 @@
-"""`fastmax maps` and `fastmax plot`: pictures of runs, with what they show as csv beside ($FASTMAX_PROGRAM)."""
+"""`fastmax maps` and `fastmax plot`: pictures of runs, with what they show as csv beside."""
 
 import csv
-import os
-import pathlib
-import subprocess
 
 import pytest
+from program import run as program
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROGRAM = os.environ.get("FASTMAX_PROGRAM", str(ROOT / "build" / "fastmax"))
 LENGTH = 24
 
 RECIPE = """
@@ -20,11 +16,7 @@ data = {path = "text.txt", length = LENGTH}
 
 
 def run(folder, *arguments, code=0):
-    done = subprocess.run(
-        [PROGRAM, *map(str, arguments)], cwd=folder, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+    return program(*arguments, code=code, cwd=folder)
 
 
 def error(folder, *arguments):

@@ -1,27 +1,18 @@
-"""The recipes: every one can be read, every number of the paper's has its source, every key is documented ($FASTMAX_PROGRAM)."""
+"""The recipes: every one can be read, every number of the paper's has its source, every key is documented."""
 
-import os
-import pathlib
 import re
-import subprocess
 
 import pytest
+from program import ROOT, run
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROGRAM = os.environ.get("FASTMAX_PROGRAM", str(ROOT / "build" / "fastmax"))
 RECIPES = sorted(ROOT.glob("recipes/**/*.toml"))
 MADE = {"mqar", "needle"}  # while they train
 
 
-def fastmax(*arguments):
-    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300)
-
-
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_recipe_is_read(recipe, tmp_path):
-    done = fastmax("train", recipe, "--data-dir", tmp_path / "none", "--set", "train.steps=1", "--set", "train.batch=1",
-                   "--set", f"data.path={tmp_path / 'none'}", "--out", tmp_path / "run")  # fmt: skip
-    assert done.returncode == 2
+    done = run("train", recipe, "--data-dir", tmp_path / "none", "--set", "train.steps=1", "--set", "train.batch=1",
+               "--set", f"data.path={tmp_path / 'none'}", "--out", tmp_path / "run", code=2)  # fmt: skip
     wanted = "made while it trains" if recipe.stem.split("_")[0] in MADE else str(tmp_path / "none")
     assert wanted in done.stderr, done.stderr
 
@@ -39,8 +30,7 @@ def test_every_key_is_documented(tmp_path):
     (tmp_path / "recipe.toml").write_text('task = "textfile"\n')
     settings = [f"data.path={tmp_path / 'text'}", "data.length=8", "train.steps=1", "train.batch=1", "model.dim=8"]
     out = tmp_path / "run"
-    done = fastmax("train", tmp_path / "recipe.toml", *settings, "--out", out)
-    assert done.returncode == 0, done.stderr
+    run("train", tmp_path / "recipe.toml", *settings, "--out", out)
     group, keys = "", []
     for line in (out / "recipe.toml").read_text().splitlines():
         if line.startswith("["):

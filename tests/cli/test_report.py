@@ -1,4 +1,4 @@
-"""`fastmax report`: what is published follows from what is committed ($FASTMAX_PROGRAM)."""
+"""`fastmax report`: what is published follows from what is committed."""
 
 import json
 import os
@@ -7,9 +7,8 @@ import shutil
 import subprocess
 
 import pytest
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROGRAM = os.environ.get("FASTMAX_PROGRAM", str(ROOT / "build" / "fastmax"))
+from program import ROOT
+from program import run as program
 
 RECIPE = """
 task = "textfile"
@@ -27,12 +26,8 @@ set = ["model.scale=1/sqrt(D)"]
 """
 
 
-def run(folder, *arguments, code=0):
-    done = subprocess.run(
-        [PROGRAM, *map(str, arguments)], cwd=folder, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+def run(folder, *arguments, code=0, **options):
+    return program(*arguments, code=code, cwd=folder, **options)
 
 
 def todo(folder):
@@ -288,10 +283,8 @@ def test_every_attention_is_timed_on_the_same_steps(tmp_path):
         '[[speed]]\nname = "short"\nrecipe = "recipe.toml"\nattention = ["softmax", "fastmax2", "reformer"]\n'
     )
     (tmp_path / "tmp").mkdir()
-    subprocess.run(
-        [PROGRAM, "report", "--speed", "--seconds", "0.05", "--results", "results"],
-        cwd=tmp_path, check=True, capture_output=True, timeout=300, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
-    )  # fmt: skip
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    run(tmp_path, "report", "--speed", "--seconds", "0.05", "--results", "results", env=environment)
     timing = json.loads((tmp_path / "results" / "speed" / "short.json").read_text())
     (steps,) = {tuple(row["steps"]) for row in timing["rows"]}
     assert len(set(steps)) == 3 and all(0 <= step < 50 for step in steps)
