@@ -399,7 +399,12 @@ def _config_of(recipe: Path, weights: dict[str, Tensor]) -> Config:
         import tomli as tomllib
 
     with open(recipe, "rb") as file:
-        sections = tomllib.load(file)
+        try:
+            sections = tomllib.load(file)
+        except ValueError as broken:
+            raise ValueError(f"fastmax: need {recipe} to be TOML, got {broken}") from None
+    found = all(isinstance(sections.get(name), dict) for name in ("model", "data")) and "length" in sections["data"]
+    need(found, f"[model] and data.length in {recipe}", ", ".join(sections) or "nothing")
     keys = {**sections["model"], "length": sections["data"]["length"]}
     known = {field.name for field in dataclasses.fields(Config)}
     unknown = [name for name in keys if name not in known]

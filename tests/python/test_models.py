@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -104,6 +104,17 @@ def test_one_model_in_both_languages(kind, text, tmp_path):
             tokens = model.next(tokens, past).argmax(-1, keepdim=True)
             out.append(tokens.item())
         assert written.encode()[-12:] == bytes(out)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"), [("[model", "to be TOML, got "), ("[model]", "[model] and data.length in "), ("", "got nothing")]
+)
+def test_a_broken_recipe_is_named(tmp_path, recipe, words):
+    save_file({"token.weight": torch.zeros(256, 16)}, tmp_path / "model.safetensors")
+    (tmp_path / "recipe.toml").write_text(recipe)
+    with pytest.raises(ValueError, match=r"fastmax: need .*/recipe\.toml") as raised:
+        Transformer.load(tmp_path)
+    assert words in str(raised.value)
 
 
 def small(task: str, out: Path, data: Path, *settings: str) -> dict:
