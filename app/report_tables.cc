@@ -169,7 +169,6 @@ std::string speed_table(const Results& results, const std::string& prefix,
 
 void add_accuracy_tables(const Results& results, Publication& publication) {
   const std::vector<std::string> beginnings = {"text",
-                                               "text-gelu-0.2",
                                                "text-rate-4e-3",
                                                "text-rate-4e-3-gelu-0.2",
                                                "text-paper-relu-0.02",
