@@ -85,6 +85,7 @@ struct LegendPlace {
   bool top;
 };
 constexpr double kLegendWidth = 0.45, kLegendLine = 0.08;
+constexpr double kMayCover = 0.1;  // of the curves' length, in panels
 constexpr LegendPlace kLegendPlaces[] = {
     {"top right noreverse Right", 1 - kLegendWidth, true},
     {"bottom right noreverse Right", 1 - kLegendWidth, false},
@@ -121,12 +122,13 @@ double covered(const Plot& plot, const Range& xs, const Range& ys, const LegendP
   return length;
 }
 
-/// The legend stands where it covers least of the curves, or below the axes when it is long.
+/// The legend stands where it covers least of the curves, or below the axes when that is much or it is long.
 std::string legend_place(const Plot& plot, const Range& xs, const Range& ys) {
-  if (plot.series.size() > kMostWithin) return "set key below center reverse Left height 2\n";
-  const LegendPlace* best = std::ranges::min_element(
-      kLegendPlaces, {}, [&](const LegendPlace& legend) { return covered(plot, xs, ys, legend); });
-  return text("set key ", best->words, " height 0\n");
+  const auto cover = [&](const LegendPlace& legend) { return covered(plot, xs, ys, legend); };
+  const LegendPlace* best = std::ranges::min_element(kLegendPlaces, {}, cover);
+  if (plot.series.size() > kMostWithin || cover(*best) > kMayCover)
+    return "set key below center reverse Left height 2\n";
+  return text("set key inside vertical ", best->words, " height 0\n");
 }
 
 /// A little room on both sides, or points at the ends lose half their marker and gnuplot the last tick.

@@ -120,17 +120,30 @@ TEST_F(PlotTest, PutsTheLegendWhereCurvesAreNot) {
                         1)
         .commands;
   };
-  EXPECT_NE(legend({0, 1}, {1, 0}).find("set key top right "), std::string::npos);
-  EXPECT_NE(legend({0, 1}, {0, 1}).find("set key bottom right "), std::string::npos);
-  EXPECT_NE(legend({0, 0.1, 1}, {0, 1, 1}).find("set key bottom right "), std::string::npos);
-  EXPECT_NE(legend({0, 0.9, 1}, {0, 0, 1}).find("set key top left "), std::string::npos);
-  EXPECT_NE(legend({1, 10, 100}, {1, 10, 100}, true).find("set key bottom right "),
+  // Where a curve goes up and down everywhere, there is no such place within.
+  std::vector<double> x, y;
+  for (int i = 0; i < 20; ++i) {
+    x.push_back(i);
+    y.push_back(i % 2);
+  }
+  EXPECT_NE(legend(x, y).find("set key below "), std::string::npos);
+  EXPECT_NE(legend({0, 1}, {1, 0}).find("set key inside vertical top right "), std::string::npos);
+  EXPECT_NE(legend({0, 1}, {0, 1}).find("set key inside vertical bottom right "),
+            std::string::npos);
+  EXPECT_NE(legend({0, 0.1, 1}, {0, 1, 1}).find("set key inside vertical bottom right "),
+            std::string::npos);
+  EXPECT_NE(legend({0, 0.9, 1}, {0, 0, 1}).find("set key inside vertical top left "),
+            std::string::npos);
+  EXPECT_NE(legend({1, 10, 100}, {1, 10, 100}, true).find("set key inside vertical bottom right "),
             std::string::npos);
   // A curve that hugs the bottom does so no longer where both axes are logarithmic.
-  EXPECT_NE(legend({1, 500, 1000}, {1, 50, 1000}).find("set key top left "), std::string::npos);
-  EXPECT_NE(legend({1, 500, 1000}, {1, 50, 1000}, true).find("set key bottom right "),
+  EXPECT_NE(legend({1, 500, 1000}, {1, 50, 1000}).find("set key inside vertical top left "),
             std::string::npos);
-  EXPECT_NE(legend({0, 0, 1, 1}, {1, 0, 0, 1}).find("set key top center "), std::string::npos);
+  EXPECT_NE(
+      legend({1, 500, 1000}, {1, 50, 1000}, true).find("set key inside vertical bottom right "),
+      std::string::npos);
+  EXPECT_NE(legend({0, 0, 1, 1}, {1, 0, 0, 1}).find("set key inside vertical top center "),
+            std::string::npos);
 }
 
 TEST_F(PlotTest, RefusesAnotherKindOfFile) {
