@@ -12,7 +12,8 @@ struct Bubble {
   double x = 0, y = 0, area = 0;  ///< x and area above 0
 };
 
-/// x is logarithmic; labels stand above the circles, or beside them where they would meet another. The largest circle always has the same size.
+/// x is logarithmic; labels stand above the circles, or beside or below them where they would meet another.
+/// The largest circle always has the same size.
 Drawing bubble_drawing(const std::string& title, const std::string& x_label,
                        const std::string& y_label, const std::string& area_label,
                        const std::vector<Bubble>& bubbles);

@@ -6,20 +6,19 @@ import sys
 
 import pytest
 from program import ROOT
+from program import error as refusal
 from program import run as program
 
 KEYS = {"train_loss", "learning_rate", "steps_per_second"}
 
 
-def run(*arguments, code=0, **variables):
+def run(*arguments, code=0, expect=program, **variables):
     environment = {**os.environ, "FASTMAX_PYTHON": sys.executable, "PYTHONPATH": str(ROOT / "python"), **variables}
-    return program("export", "tensorboard", *arguments, code=code, env=environment)
+    return expect("export", "tensorboard", *arguments, code=code, env=environment)
 
 
 def error(*arguments, code, **variables):
-    (line,) = run(*arguments, code=code, **variables).stderr.splitlines()
-    assert line.startswith("fastmax: error: ")
-    return line
+    return run(*arguments, code=code, expect=refusal, **variables)
 
 
 @pytest.fixture

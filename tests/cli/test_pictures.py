@@ -3,6 +3,7 @@
 import csv
 
 import pytest
+from program import error as refusal
 from program import run as program
 
 LENGTH = 24
@@ -20,9 +21,7 @@ def run(folder, *arguments, code=0):
 
 
 def error(folder, *arguments):
-    (line,) = run(folder, *arguments, code=2).stderr.splitlines()
-    assert line.startswith("fastmax: error: ")
-    return line
+    return refusal(*arguments, cwd=folder)
 
 
 def rows(file):
